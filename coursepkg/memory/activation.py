@@ -1,0 +1,141 @@
+"""Bytes of activations: what a training step keeps from the forward pass for the backward.
+
+The count follows the operations of transformers' decoder layers with scaled-dot-product attention, and asks of each
+what its backward needs. `e` stands for the bytes of a value in the residual stream (2 in bf16), T for the tokens of
+the batch. Sources: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models",
+section 4 (the method; the terms here are those of RMSNorm, SwiGLU, grouped-query attention and a fused attention
+kernel, which keeps no matrix of T × T); Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost".
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+from coursepkg.memory.architecture import Architecture
+from coursepkg.memory.catalogue import architecture
+from coursepkg.memory.storage import BF16, StorageFormat, storage_format
+from coursepkg.memory.training import Lora
+
+_FP32 = (
+    4  # norms, the softmax over the vocabulary and its loss are computed in fp32 whatever the model's dtype
+)
+
+# Which Linears read the same tensor. Attention's output is kept by the attention kernel already.
+_INPUTS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of one training step's activations.
+
+    layers: kept by all decoder layers together (with checkpointing: the input of each).
+    head: kept by the last norm, the output head and the loss.
+    recompute: with checkpointing, what one layer keeps while it is computed again; else 0.
+    backward: the largest gradients of activations alive at one moment, not counted above.
+    """
+
+    layers: int
+    head: int
+    recompute: int
+    backward: int
+
+    @property
+    def saved(self) -> int:
+        """Bytes that autograd holds at the end of the forward pass."""
+        return self.layers + self.head
+
+    @property
+    def peak(self) -> int:
+        """Most bytes alive at one moment of the step."""
+        return self.saved + self.recompute + self.backward
+
+
+def layer_parts(
+    arch: Architecture, dtype: StorageFormat = BF16, lora: Lora | None = None, repeat_kv: bool = False
+) -> dict[str, int]:
+    """Bytes for each token that one decoder layer keeps for its backward, by part: norms, attention, MLP, adapters.
+
+    lora: None where all weights are trained. With LoRA the weights are frozen: a frozen Linear needs no input of
+        its own for the backward, a frozen norm no normalized input, and each adapter needs its input again.
+    repeat_kv: keys and values are copied out to all query heads (where attention gets a mask).
+    """
+    e, h, f = ceil(dtype.bits / 8), arch.hidden_size, arch.intermediate_size
+    q, kv, frozen = arch.query_size, arch.kv_size, lora is not None
+    gemma = arch.model_type == "gemma3_text"
+    # A norm keeps its input in fp32, and the inverse root mean square of each token (or head). A trained one keeps
+    # the normalized input too, for the gradient of its weight: Gemma in fp32, the others in the model's dtype.
+    normalized = 0 if frozen else (_FP32 if gemma else e)
+    norms = (4 if arch.sandwich_norms else 2) * (h * (_FP32 + normalized) + _FP32)
+    if arch.qk_norm:
+        norms += (q + kv) * (_FP32 + normalized) + _FP32 * (arch.num_heads + arch.num_kv_heads)
+    # The attention kernel keeps queries, keys, values, its output, and the log-sum-exp of each head.
+    attention = e * (2 * q + 2 * (q if repeat_kv else kv)) + _FP32 * arch.num_heads
+    # The product act(gate(x)) · up(x) keeps its three inputs.
+    mlp = 3 * e * f
+    adapters = 0
+    for readers in _INPUTS:
+        width = arch.linears[readers[0]][1]
+        own = e * width if readers != ("o_proj",) else 0  # the input itself, if a Linear's backward needs it
+        if lora is None:
+            attention += own if readers[0] == "q_proj" else 0
+            mlp += own if readers[0] != "q_proj" else 0
+            continue
+        adapted = sum(name in lora.targets for name in readers)
+        a = ceil(lora.adapter.bits / 8)
+        if lora.dropout:  # a scaled copy of the input, and the mask (one byte a value) that made it
+            adapters += adapted * width * (a + 1)
+        elif a != e:  # a copy of the input in the adapter's dtype, one for each adapter
+            adapters += adapted * width * a
+        elif adapted:
+            adapters += own
+        adapters += adapted * lora.rank * a
+    return {"norms": norms, "attention": attention, "mlp": mlp, "adapters": adapters}
+
+
+def activations(
+    model: str | Path | Architecture,
+    length: int,
+    batch: int = 1,
+    dtype: str | StorageFormat = BF16,
+    lora: Lora | None = None,
+    checkpointing: bool = False,
+) -> Activations:
+    """Activations of a training step on `batch` sequences of `length` tokens, without padding.
+
+    dtype: of the residual stream. lora: None for full finetuning. checkpointing: each decoder layer keeps its input
+    only, and is computed again in the backward. Raises ValueError for a batch or length below 1.
+    """
+    arch, fmt = architecture(model), storage_format(dtype)
+    if length < 1 or batch < 1:
+        raise ValueError(f"length and batch must be at least 1 (length={length}, batch={batch})")
+    e, tokens, h = ceil(fmt.bits / 8), batch * length, arch.hidden_size
+    per_layer = [_layer(arch, fmt, lora, length, batch, window) for window in arch.windows]
+    largest = max(per_layer)
+    # Without checkpointing nothing before the first adapter needs a gradient, so neither does the first norm.
+    first_norm = 0 if lora is None or checkpointing else tokens * (h + 1) * _FP32
+    layers = arch.num_layers * tokens * e * h if checkpointing else sum(per_layer) - first_norm
+
+    normalized = 0 if lora is not None else (_FP32 if arch.model_type == "gemma3_text" else e)
+    head = tokens * (h * (_FP32 + normalized) + _FP32)  # the last norm
+    head += 0 if lora is not None else tokens * e * h  # the input of a trained output head
+    head += tokens * (_FP32 * arch.vocab_size + 8)  # log-probabilities in fp32, and the labels
+
+    # Two moments compete: the loss's backward (gradients of the log-probabilities and of the logits, both fp32, beside
+    # all that is saved) and the backward through the MLP of a recomputed layer, when the logits are gone.
+    at_loss = 2 * tokens * _FP32 * arch.vocab_size
+    if not checkpointing:
+        return Activations(layers, head, 0, at_loss)
+    in_layer = largest + 3 * e * tokens * arch.intermediate_size - head
+    if in_layer > at_loss:
+        return Activations(layers, head, largest, in_layer - largest)
+    return Activations(layers, head, 0, at_loss)
+
+
+def _layer(
+    arch: Architecture, fmt: StorageFormat, lora: Lora | None, length: int, batch: int, window: int | None
+) -> int:
+    """Bytes that one layer keeps for the whole batch, the sliding window's mask included where there is one."""
+    masked = window is not None and length > window
+    repeat_kv = masked and arch.num_heads != arch.num_kv_heads
+    mask = batch * length * length * ceil(fmt.bits / 8) if masked else 0
+    return batch * length * sum(layer_parts(arch, fmt, lora, repeat_kv).values()) + mask
