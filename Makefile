@@ -1,0 +1,59 @@
+# Every target sets up .venv first, once; it is set up again only when the pins or the package's metadata change.
+#   make lab        JupyterLab at the first lecture       (ARGS="--port=9000" passes options on)
+#   make test       every check
+#   make run        every lecture from a fresh kernel: a table, and HTML under build/html/
+#   make build      notebooks from their masters
+#   make bench      measure what the lectures cite; on a GPU also what fits there
+#   make lock       requirements.txt from pyproject.toml  (UPGRADE=1 takes the newest versions)
+#   make lint       ruff: make fmt mends what it can
+#   make clean      remove what these targets made
+
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+VENV_PYTHON := .venv/Scripts/python.exe
+else
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+endif
+STAMP := .venv/installed.stamp
+
+.PHONY: lab test run build bench lock lint fmt clean setup
+.DEFAULT_GOAL := lab
+
+lab: setup
+	$(VENV_PYTHON) -m tools.lab $(ARGS)
+
+test: setup
+	$(VENV_PYTHON) -m tools.test $(ARGS)
+
+run: setup
+	$(VENV_PYTHON) -m tools.run $(ARGS)
+
+build: setup
+	$(VENV_PYTHON) -m tools.build $(ARGS)
+
+bench: setup
+	$(VENV_PYTHON) -m tools.bench $(ARGS)
+
+lock: setup
+	$(VENV_PYTHON) -m tools.lock $(if $(UPGRADE),--upgrade)
+
+lint: setup
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+
+fmt: setup
+	$(VENV_PYTHON) -m ruff check --fix .
+	$(VENV_PYTHON) -m ruff format .
+
+clean:
+	rm -rf .venv build dist coursepkg.egg-info .pytest_cache .ruff_cache .hypothesis
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) tools/python_version.py
+	$(PYTHON) -m venv .venv
+	$(VENV_PYTHON) -m pip install --disable-pip-version-check -r requirements.txt
+	$(VENV_PYTHON) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)

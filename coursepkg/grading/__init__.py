@@ -1,0 +1,1 @@
+"""What an instructor's commands call: making, proving and grading assignments. The only importer of nbgrader."""
