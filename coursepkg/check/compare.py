@@ -1,0 +1,111 @@
+"""Where a result differs from what was expected, in words; types first, so that nothing can equal everything."""
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def difference(got: Any, expected: Any, rel: float = 1e-9) -> str | None:
+    """What is wrong with `got`, as the end of a sentence, or None where it is what was expected.
+
+    Whole numbers must be whole, containers agree in type, length and keys, arrays in shape and dtype; floating-point
+    values agree within `rel`, relative to the expected value.
+    """
+    if isinstance(expected, torch.Tensor):
+        return _array(got, expected, torch.Tensor, rel)
+    if isinstance(expected, np.ndarray):
+        return _array(got, expected, np.ndarray, rel)
+    if isinstance(expected, bool) or expected is None or isinstance(expected, str):
+        return None if type(got) is type(expected) and got == expected else f"expected {expected!r}"
+    if isinstance(expected, int):
+        return _whole(got, expected)
+    if isinstance(expected, float):
+        return _real(got, expected, rel)
+    if isinstance(expected, dict):
+        return _dict(got, expected, rel)
+    if isinstance(expected, list | tuple):
+        return _sequence(got, expected, rel)
+    raise TypeError(f"a check cannot compare a {type(expected).__name__}")
+
+
+def _whole(got: Any, expected: int) -> str | None:
+    if isinstance(got, bool) or not isinstance(got, numbers.Number):
+        return f"expected the whole number {expected}, not a {type(got).__name__}"
+    if not isinstance(got, numbers.Integral):
+        return f"expected a whole number (an int), {expected}, not a {type(got).__name__}"
+    return None if int(got) == expected else f"expected {expected}{_ratio(int(got), expected)}"
+
+
+def _real(got: Any, expected: float, rel: float) -> str | None:
+    if isinstance(got, bool) or not isinstance(got, numbers.Real):
+        return f"expected the number {expected!r}, not a {type(got).__name__}"
+    close = math.isclose(float(got), expected, rel_tol=rel, abs_tol=0.0)
+    return None if close else f"expected {expected!r}{_ratio(float(got), expected)}"
+
+
+def _ratio(got: float, expected: float) -> str:
+    """A remark where the result is a telling multiple of what was expected."""
+    if not expected or not math.isfinite(got):
+        return ""
+    ratio = got / expected
+    telling = {
+        2.0: "twice",
+        0.5: "half",
+        4.0: "four times",
+        0.25: "a quarter of",
+        8.0: "8 times",
+        0.125: "an eighth of",
+    }
+    for factor, words in telling.items():
+        if math.isclose(ratio, factor, rel_tol=1e-6):
+            return f"; yours is {words} that"
+    if math.isclose(ratio, 1e9 / 2**30, rel_tol=1e-6) or math.isclose(ratio, 2**30 / 1e9, rel_tol=1e-6):
+        return "; the two differ as GB and GiB do"
+    return ""
+
+
+def _dict(got: Any, expected: dict, rel: float) -> str | None:
+    if not isinstance(got, dict):
+        return f"expected a dict, not a {type(got).__name__}"
+    missing, extra = [k for k in expected if k not in got], [k for k in got if k not in expected]
+    if missing or extra:
+        return f"expected the keys {list(expected)}; missing are {missing}, too many are {extra}"
+    for key, value in expected.items():
+        found = difference(got[key], value, rel)
+        if found:
+            return f"at key {key!r}: {found}, and it is {got[key]!r}"
+    return None
+
+
+def _sequence(got: Any, expected: list | tuple, rel: float) -> str | None:
+    if not isinstance(got, list | tuple):
+        return f"expected a {type(expected).__name__}, not a {type(got).__name__}"
+    if len(got) != len(expected):
+        return f"expected {len(expected)} entries, not {len(got)}"
+    for i, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
+        found = difference(mine, theirs, rel)
+        if found:
+            return f"at position {i}: {found}, and it is {mine!r}"
+    return None
+
+
+def _array(got: Any, expected: Any, kind: type, rel: float) -> str | None:
+    if not isinstance(got, kind):
+        return f"expected a {kind.__module__}.{kind.__name__}, not a {type(got).__name__}"
+    if tuple(got.shape) != tuple(expected.shape):
+        return f"expected shape {tuple(expected.shape)}, not {tuple(got.shape)}"
+    if got.dtype != expected.dtype:
+        return f"expected dtype {expected.dtype}, not {got.dtype}"
+    mine, theirs = (
+        np.asarray(a.detach().cpu().double() if kind is torch.Tensor else a, dtype=np.float64)
+        for a in (got, expected)
+    )
+    wrong = ~np.isclose(mine, theirs, rtol=rel, atol=0.0, equal_nan=True)
+    if not wrong.any():
+        return None
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    at = index[0] if len(index) == 1 else index
+    return f"{int(wrong.sum())} of {wrong.size} values differ, the first at {at}: {mine[index]:g}, expected {theirs[index]:g}"

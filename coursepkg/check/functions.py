@@ -1,0 +1,102 @@
+"""Checks of a function that the student wrote."""
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from coursepkg.check import ownwork
+from coursepkg.check.cases import Case, _short
+from coursepkg.check.compare import difference
+from coursepkg.check.failures import CheckFailed
+from coursepkg.check.limits import TookTooLong, within
+
+SECONDS = 5.0  # for one call; what these exercises ask for takes microseconds
+
+
+def function(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleType] = ()) -> None:
+    """Call `answer` with every case, and print one line if all are as expected.
+
+    without: packages of the course that hold the solution; an answer that calls or copies them is refused.
+    Raises CheckFailed or Refused, with a message for the student.
+    """
+    _run(answer, cases, tuple(without), secret=False)
+    print(f"{answer.__name__}: {_count(cases)} passed.")
+
+
+def hidden(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleType] = ()) -> None:
+    """As `function`, for grading: the message names what a failed case is about, but no input and no expected value.
+
+    Raises Refused, too, where the notebook has replaced a function of the checks or of the packages in `without`.
+    """
+    ownwork.refuse_changed(sys.modules["coursepkg.check"], *without)
+    _run(answer, cases, tuple(without), secret=True)
+    print(f"{answer.__name__}: {_count(cases)} on other inputs passed.")
+
+
+def _count(cases: Sequence[Case]) -> str:
+    return f"{len(cases)} check{'s' if len(cases) != 1 else ''}"
+
+
+def _run(answer: Callable, cases: Sequence[Case], without: tuple[ModuleType, ...], secret: bool) -> None:
+    if not callable(answer):
+        raise CheckFailed(
+            f"expected a function, and this is {_short(answer)}. Did a later cell use the name again?"
+        )
+    ownwork.refuse_the_packages_own(answer, without)
+    for case in cases:
+        _one(answer, case, without, secret)
+
+
+def _one(answer: Callable, case: Case, without: tuple[ModuleType, ...], secret: bool) -> None:
+    name = getattr(answer, "__name__", "your function")
+    raised: BaseException | None = None
+    got: Any = None
+    with ownwork.watching(without) as called:
+        try:
+            got = within(SECONDS, lambda: answer(*case.args, **case.kwargs))
+        except TookTooLong:
+            wrong = f"did not return within {SECONDS:g} seconds; is there a loop that never ends?"
+            raise CheckFailed(_message(name, case, wrong, secret)) from None
+        except Exception as error:
+            raised = error
+    ownwork.refuse_called(name, called)
+    wrong = _wrong(got, raised, case, secret)
+    if wrong:
+        raise CheckFailed(_message(name, case, wrong, secret)) from (None if secret else raised)
+
+
+def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> str | None:
+    """What is wrong with the outcome, or None."""
+    expects_error = isinstance(case.expected, type) and issubclass(case.expected, Exception)
+    if raised is not None:
+        if expects_error and isinstance(raised, case.expected):
+            return None
+        if isinstance(raised, NotImplementedError) and not expects_error:
+            return "is not written yet (it raised NotImplementedError)"
+        text = "" if secret else f": {_short(str(raised))}"
+        return f"raised {type(raised).__name__}{text} ({_where(raised)})"
+    if expects_error:
+        return f"returned {'a value' if secret else _short(got)}, and should raise {case.expected.__name__}"
+    if got is None and case.expected is not None:
+        return "returned None; is a return statement missing?"
+    found = difference(got, case.expected, case.rel)
+    if not found:
+        return None
+    return "returned another value than expected" if secret else f"returned {_short(got)}; {found}"
+
+
+def _where(error: BaseException) -> str:
+    """The line of the student's code in which `error` was raised."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "coursepkg" not in f.filename]
+    return (
+        f"line {frames[-1].lineno} of your cell" if frames else "in the call itself: do the arguments match?"
+    )
+
+
+def _message(name: str, case: Case, wrong: str, secret: bool) -> str:
+    about = f" ({case.label})" if case.label else ""
+    call = f"{name} on another input{about}" if secret else f"{case.call_of(name)}{about}"
+    hint = f"\nHint: {case.hint}" if case.hint else ""
+    return f"{call}\n{wrong}.{hint}"

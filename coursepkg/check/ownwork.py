@@ -1,0 +1,143 @@
+"""Whether an answer is the student's own: not the package's implementation, called or copied, and checked by checks
+that are still the ones in the files."""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+from coursepkg.check.failures import Refused
+
+_SMALL = 40  # syntax nodes; two people may well write the same one-liner
+
+
+def modules_of(package: ModuleType) -> list[ModuleType]:
+    """`package` and those of its submodules that are loaded, sorted by name."""
+    prefix = package.__name__ + "."
+    return [package] + [
+        sys.modules[n] for n in sorted(sys.modules) if n.startswith(prefix) and sys.modules[n] is not None
+    ]
+
+
+@contextmanager
+def watching(packages: tuple[ModuleType, ...]) -> Iterator[list[str]]:
+    """While inside, every call of a function that `packages` define is noted by name in the list that is given."""
+    inside = tuple(p.__name__ for p in packages)
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            module = frame.f_globals.get("__name__", "")
+            if any(module == name or module.startswith(name + ".") for name in inside):
+                called.append(f"{module}.{frame.f_code.co_name}")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield called
+    finally:
+        sys.setprofile(before)
+
+
+def refuse_the_packages_own(answer: Callable, packages: tuple[ModuleType, ...]) -> None:
+    """Raise Refused where `answer` is a function of `packages` itself, or a copy of one with other names."""
+    name = getattr(answer, "__name__", "your answer")
+    for module in (m for package in packages for m in modules_of(package)):
+        if getattr(answer, "__module__", None) == module.__name__:
+            raise Refused(
+                f"{name} is the course's own {module.__name__}.{name}. The exercise is to write it yourself."
+            )
+        copied = _skeletons(_source_path(module)).get(_skeleton_of(answer))
+        if copied:
+            raise Refused(
+                f"{name} is the course's own {module.__name__}.{copied} with other names. The exercise is to write it "
+                "yourself, from the lecture: close the package's source and start from the formula."
+            )
+
+
+def refuse_called(name: str, called: list[str]) -> None:
+    """Raise Refused where calls were noted by `watching`."""
+    if called:
+        raise Refused(
+            f"{name} calls {called[0]}, the course's own answer to this exercise. Write the calculation yourself; "
+            "plain Python is enough."
+        )
+
+
+def refuse_changed(*packages: ModuleType) -> None:
+    """Raise Refused where a function or class of `packages` is not the one that its file defines."""
+    for module in (m for package in packages for m in modules_of(package)):
+        for name, code in _definitions(_source_path(module)).items():
+            found: Any = module
+            for part in name.split("."):
+                found = found.__dict__.get(part) if found is not None else None
+            found = inspect.unwrap(getattr(found, "fget", None) or getattr(found, "__func__", None) or found)
+            if getattr(found, "__code__", None) != code:
+                raise Refused(
+                    f"{module.__name__}.{name} is not the one that the course installed: something in this notebook has "
+                    "replaced it. Remove that, restart the kernel, and run all cells."
+                )
+
+
+def _source_path(module: ModuleType) -> Path:
+    return Path(inspect.getsourcefile(module) or module.__file__)
+
+
+@cache
+def _definitions(path: Path) -> dict[str, CodeType]:
+    """The code of each function and method in a file, by qualified name; those that a decorator replaces left out."""
+    found: dict[str, CodeType] = {}
+    source = path.read_text(encoding="utf-8")
+    decorated = {
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.decorator_list
+    }
+
+    def collect(code: CodeType, prefix: str) -> None:
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType) and not constant.co_name.startswith("<"):
+                is_class = not constant.co_flags & inspect.CO_NEWLOCALS
+                if is_class:
+                    collect(constant, f"{prefix}{constant.co_name}.")
+                elif constant.co_name not in decorated:
+                    found[prefix + constant.co_name] = constant
+
+    collect(compile(source, str(path), "exec", dont_inherit=True), "")
+    return found
+
+
+@cache
+def _skeletons(path: Path) -> dict[str, str]:
+    """The skeleton of each function in a file, to its name; small ones left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return {_skeleton(node): node.name for node in functions if sum(1 for _ in ast.walk(node)) >= _SMALL}
+
+
+def _skeleton_of(answer: Callable) -> str:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    function = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
+    return _skeleton(function) if function else ""
+
+
+def _skeleton(function: ast.FunctionDef) -> str:
+    """The body of a function without its docstring, annotations and the names it chose."""
+    names: dict[str, str] = {}
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    tree = ast.parse(ast.unparse(ast.Module(body, [])))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = names.setdefault(node.id, f"name{len(names)}")
+        elif isinstance(node, ast.arg):
+            node.arg, node.annotation = names.setdefault(node.arg, f"name{len(names)}"), None
+    return ast.dump(tree)
