@@ -23,7 +23,7 @@ class Case:
 
     def call_of(self, name: str) -> str:
         """The call as source text, for example ``double(2, twice=True)``; long arguments are cut."""
-        shown = [_short(a) for a in self.args] + [f"{k}={_short(v)}" for k, v in self.kwargs.items()]
+        shown = [short(a) for a in self.args] + [f"{k}={short(v)}" for k, v in self.kwargs.items()]
         return f"{name}({', '.join(shown)})"
 
 
@@ -34,6 +34,6 @@ def case(
     return Case(args, expected, kwargs, rel, label, hint)
 
 
-def _short(value: Any, limit: int = 200) -> str:
+def short(value: Any, limit: int = 200) -> str:
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

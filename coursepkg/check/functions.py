@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from coursepkg.check import ownwork
-from coursepkg.check.cases import Case, _short
+from coursepkg.check.cases import Case, short
 from coursepkg.check.compare import difference
 from coursepkg.check.failures import CheckFailed
 from coursepkg.check.limits import TookTooLong, within
@@ -42,7 +42,7 @@ def _count(cases: Sequence[Case]) -> str:
 def _run(answer: Callable, cases: Sequence[Case], without: tuple[ModuleType, ...], secret: bool) -> None:
     if not callable(answer):
         raise CheckFailed(
-            f"expected a function, and this is {_short(answer)}. Did a later cell use the name again?"
+            f"expected a function, and this is {short(answer)}. Did a later cell use the name again?"
         )
     ownwork.refuse_the_packages_own(answer, without)
     for case in cases:
@@ -75,16 +75,16 @@ def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> 
             return None
         if isinstance(raised, NotImplementedError) and not expects_error:
             return "is not written yet (it raised NotImplementedError)"
-        text = "" if secret else f": {_short(str(raised))}"
+        text = "" if secret else f": {str(raised)[:200]}"
         return f"raised {type(raised).__name__}{text} ({_where(raised)})"
     if expects_error:
-        return f"returned {'a value' if secret else _short(got)}, and should raise {case.expected.__name__}"
+        return f"returned {'a value' if secret else short(got)}, and should raise {case.expected.__name__}"
     if got is None and case.expected is not None:
         return "returned None; is a return statement missing?"
     found = difference(got, case.expected, case.rel)
     if not found:
         return None
-    return "returned another value than expected" if secret else f"returned {_short(got)}; {found}"
+    return "returned another value than expected" if secret else f"returned {short(got)}; {found}"
 
 
 def _where(error: BaseException) -> str:

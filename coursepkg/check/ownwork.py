@@ -71,18 +71,35 @@ def refuse_called(name: str, called: list[str]) -> None:
 
 
 def refuse_changed(*packages: ModuleType) -> None:
-    """Raise Refused where a function or class of `packages` is not the one that its file defines."""
+    """Raise Refused where a function of `packages`, or a name they re-export, is not the one that their files define."""
     for module in (m for package in packages for m in modules_of(package)):
-        for name, code in _definitions(_source_path(module)).items():
-            found: Any = module
-            for part in name.split("."):
-                found = found.__dict__.get(part) if found is not None else None
-            found = inspect.unwrap(getattr(found, "fget", None) or getattr(found, "__func__", None) or found)
-            if getattr(found, "__code__", None) != code:
-                raise Refused(
-                    f"{module.__name__}.{name} is not the one that the course installed: something in this notebook has "
-                    "replaced it. Remove that, restart the kernel, and run all cells."
-                )
+        path = _source_path(module)
+        changed = [name for name, code in _definitions(path).items() if _code_at(module, name) != code]
+        for origin, name in _reexports(path):
+            if vars(module).get(name) is not vars(sys.modules[origin]).get(name):
+                changed.append(name)
+        if changed:
+            raise Refused(
+                f"{module.__name__}.{changed[0]} is not the one that the course installed: something in this notebook has "
+                "replaced it. Remove that, restart the kernel, and run all cells."
+            )
+
+
+def _code_at(module: ModuleType, qualified_name: str) -> CodeType | None:
+    found: Any = module
+    for part in qualified_name.split("."):
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    return getattr(found, "__code__", None)
+
+
+@cache
+def _reexports(path: Path) -> tuple[tuple[str, str], ...]:
+    """(module, name) for each name that a file imports from a module of the course."""
+    imports = [
+        node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)
+    ]
+    ours = [node for node in imports if (node.module or "").startswith("coursepkg.")]
+    return tuple((node.module, alias.name) for node in ours for alias in node.names)
 
 
 def _source_path(module: ModuleType) -> Path:
@@ -91,7 +108,10 @@ def _source_path(module: ModuleType) -> Path:
 
 @cache
 def _definitions(path: Path) -> dict[str, CodeType]:
-    """The code of each function and method in a file, by qualified name; those that a decorator replaces left out."""
+    """The code of each function and method in a file, by qualified name.
+
+    Left out are those that are replaced by right: decorated ones, and double-underscore methods (by a metaclass).
+    """
     found: dict[str, CodeType] = {}
     source = path.read_text(encoding="utf-8")
     decorated = {
@@ -106,7 +126,7 @@ def _definitions(path: Path) -> dict[str, CodeType]:
                 is_class = not constant.co_flags & inspect.CO_NEWLOCALS
                 if is_class:
                     collect(constant, f"{prefix}{constant.co_name}.")
-                elif constant.co_name not in decorated:
+                elif constant.co_name not in decorated and not constant.co_name.startswith("__"):
                     found[prefix + constant.co_name] = constant
 
     collect(compile(source, str(path), "exec", dont_inherit=True), "")
