@@ -1,0 +1,107 @@
+"""How nbgrader works in this course. Every nbgrader command that is run from this folder reads it.
+
+    nbgrader generate_assignment 01_memory      solutions/ → release/   (the student's version)
+    nbgrader release_assignment 01_memory       release/ → exchange
+    nbgrader collect 01_memory                  exchange → submitted/
+    nbgrader autograde 01_memory                submitted/ → autograded/ and gradebook.db
+    nbgrader generate_feedback 01_memory        autograded/ → feedback/
+    nbgrader release_feedback 01_memory         feedback/ → exchange
+    nbgrader export                             gradebook.db → grades.csv
+
+`coursepkg grade 01_memory` does autograde, generate_feedback and export in one go. Formgrader is a page of
+JupyterLab: start `jupyter lab` here and choose Formgrader in the menu of nbgrader.
+
+The exchange is a folder that instructor and students share on one machine; nbgrader does not support it on Windows.
+There, and with a learning platform, put the submissions at submitted/STUDENT/01_memory/01_memory.ipynb yourself, or
+let `nbgrader zip_collect 01_memory` do it.
+"""
+
+import os
+import sysconfig
+import warnings
+from pathlib import Path
+
+# A new gradebook runs `alembic`, which nbgrader looks for on PATH: it stands beside this Python.
+os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", "")
+# nbgrader 0.9 makes SQLAlchemy 2 say this of every new submission; it harms nothing.
+warnings.filterwarnings("ignore", message=r"Object of type <Submitted\w+> not in session")
+
+root = Path(__file__).resolve().parent
+c = get_config()  # noqa: F821  (nbgrader defines it)
+
+c.CourseDirectory.root = str(root)
+c.CourseDirectory.course_id = os.environ.get("COURSE_ID", "quantization")
+c.CourseDirectory.source_directory = "solutions"
+# What is never copied from an assignment's folder into a release, nor from a submission into what is graded:
+# masters, mutants and notes of ours; modules of theirs that would shadow the course's. Data files are copied.
+c.CourseDirectory.ignore = [
+    ".*",
+    "__pycache__",
+    "feedback",
+    "*.cfg",
+    "*.db",
+    "*.dll",
+    "*.md",
+    "*.pth",
+    "*.py",
+    "*.pyc",
+    "*.pyd",
+    "*.sh",
+    "*.so",
+    "*.toml",
+    "*.yaml",
+    "*.yml",
+    "*~",
+]
+
+# The exchange. Students of several accounts need a folder they can all reach: name it in COURSE_EXCHANGE.
+c.Exchange.root = os.environ.get("COURSE_EXCHANGE", str(root / "exchange"))
+# Where `nbgrader fetch_assignment`, run from here to try the student's side, puts an assignment.
+c.Exchange.assignment_dir = "fetched"
+
+# zip_collect reads downloaded/01_memory/archive/, where files are called STUDENT_01_memory.ipynb or
+# STUDENT_anything_01_memory.ipynb, or lie in a folder or a zip file called STUDENT or STUDENT_anything.
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*[/\\](?!extracted[/\\])(?P<student_id>[^/\\_]+)(?:_[^/\\]*)?[/\\_](?P<file_id>\d\d_[a-z0-9_]+)\.ipynb$"
+)
+
+# Seconds a cell may take, and the whole notebook; bytes of output a cell keeps, and after which it is stopped.
+c.Execute.timeout = 30
+c.LimitedExecute.notebook_timeout = 120
+c.LimitedExecute.kept_output = 1_000_000
+c.LimitedExecute.max_output = 20_000_000
+# Room to drain what a stopped cell has already printed.
+c.Execute.iopub_timeout = 10
+c.Execute.shutdown_kernel = "immediate"
+c.Execute.store_widget_state = False
+c.Execute.coalesce_streams = True
+# `nbgrader validate` and the Validate button take stderr for a failure and cannot be told otherwise. So their kernel,
+# like the one that grades, sends stderr as stdout: warnings and progress bars are shown and fail nothing.
+c.Execute.extra_arguments = [
+    '--IPKernelApp.exec_lines=__import__("sys").stderr.name = "stdout"',
+    "--IPKernelApp.log_level=40",
+]
+
+# A rubric is a mark scheme in a locked cell of its own; nbgrader would have it only in cells it calls tasks.
+c.ClearMarkScheme.enforce_metadata = False
+
+c.Autograde.sanitize_preprocessors = [
+    "nbgrader.preprocessors.ClearOutput",
+    "coursepkg.grading.sanitize.PlainCells",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "coursepkg.grading.sanitize.RestoreCells",
+    "coursepkg.grading.sanitize.CheckMetadata",
+]
+c.Autograde.autograde_preprocessors = [
+    "coursepkg.grading.execute.LimitedExecute",
+    "nbgrader.preprocessors.LimitOutput",
+    "coursepkg.grading.scores.SaveGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "coursepkg.grading.sanitize.CheckMetadata",
+]
+c.GenerateFeedback.preprocessors = [
+    "nbgrader.preprocessors.GetGrades",
+    "coursepkg.grading.feedback.HideTests",
+    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+]
+c.ExportApp.plugin_class = "coursepkg.grading.export.StateCsv"
