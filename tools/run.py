@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from coursepkg.memory.units import MB, GiB, MiB
 from tools import ROOT
 from tools.build import MAX_BYTES, write
 from tools.lecture import LectureFailed, clean, execute
 
 MAX_SECONDS = 60
-MAX_GIB = 4
-GIB = 2**30
+MAX_MEMORY = 4 * GiB
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Run:
         """The limits of the standard that it exceeds, in words."""
         limits = {
             f"over {MAX_SECONDS} s": self.seconds > MAX_SECONDS,
-            f"over {MAX_GIB} GiB": self.peak > MAX_GIB * GIB,
-            f"over {MAX_BYTES / 1e6} MB": self.size > MAX_BYTES,
+            f"over {MAX_MEMORY // GiB} GiB": self.peak > MAX_MEMORY,
+            f"over {MAX_BYTES / MB} MB": self.size > MAX_BYTES,
         }
         return [words for words, exceeded in limits.items() if exceeded]
 
@@ -105,11 +105,11 @@ def table(runs: list[Run]) -> Table:
     made = Table(title="Lectures, each from a fresh kernel")
     made.add_column("lecture")
     made.add_column(f"seconds (≤ {MAX_SECONDS})", justify="right")
-    made.add_column(f"peak memory, MiB (≤ {MAX_GIB * 1024})", justify="right")
+    made.add_column(f"peak memory, MiB (≤ {MAX_MEMORY // MiB})", justify="right")
     made.add_column(f"file, kB (≤ {MAX_BYTES // 1000})", justify="right")
     made.add_column("result")
     for one in runs:
-        figures = (f"{one.seconds:.1f}", f"{one.peak / 2**20:,.0f}", f"{one.size / 1000:,.0f}")
+        figures = (f"{one.seconds:.1f}", f"{one.peak / MiB:,.0f}", f"{one.size / 1000:,.0f}")
         made.add_row(one.slug, *figures, one.result, style="" if one.result == "ok" else "red")
     return made
 
