@@ -6,6 +6,7 @@ container's usual user), whom Jupyter lets in only with --allow-root.
 
 import os
 import sys
+import sysconfig
 
 from jupyterlab import labapp
 
@@ -31,6 +32,8 @@ def main() -> None:
             flush=True,
         )
     os.chdir(ROOT)
+    # nbgrader's pages start commands by their names, and so do terminals.
+    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")])
     labapp.main(options(sys.argv[1:], is_root))
 
 
