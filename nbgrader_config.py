@@ -61,9 +61,7 @@ c.Exchange.assignment_dir = "fetched"
 
 # zip_collect reads downloaded/01_memory/archive/, where files are called STUDENT_01_memory.ipynb or
 # STUDENT_anything_01_memory.ipynb, or lie in a folder or a zip file called STUDENT or STUDENT_anything.
-c.FileNameCollectorPlugin.named_regexp = (
-    r".*[/\\](?!extracted[/\\])(?P<student_id>[^/\\_]+)(?:_[^/\\]*)?[/\\_](?P<file_id>\d\d_[a-z0-9_]+)\.ipynb$"
-)
+c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?!extracted[/\\])(?P<student_id>[^/\\_]+)(?:_[^/\\]*)?[/\\_](?P<file_id>\d\d_[a-z0-9_]+)\.ipynb$"
 
 # Seconds a cell may take, and the whole notebook; bytes of output a cell keeps, and after which it is stopped.
 c.Execute.timeout = 30

@@ -39,3 +39,39 @@ def doctor(
             if finding.advice:
                 typer.echo(f"  {'':<{width}}  → {finding.advice}")
     raise typer.Exit(any(finding.state is State.BROKEN for finding in findings))
+
+
+@app.command()
+def grade(
+    assignment: Annotated[str, typer.Argument(help="The assignment, for example 01_memory.")],
+    student: Annotated[list[str] | None, typer.Option(help="Only this student; may be repeated.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Grade again what has not changed.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="The table of grades. Default: grades_ASSIGNMENT.csv.")
+    ] = None,
+) -> None:
+    """Grade everything collected of an assignment, write feedback pages and a table of grades."""
+    from coursepkg.grading import classroom
+    from coursepkg.grading.course import CourseError
+
+    try:
+        classroom.main(assignment, force, student or (), to)
+    except CourseError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def prove(
+    assignments: Annotated[list[str] | None, typer.Argument(help="Which assignments. Default: all.")] = None,
+) -> None:
+    """Prove that tests tell right from wrong: blank earns 0, the solution all, each mutant loses its exercise."""
+    from coursepkg.grading import prove as proving
+    from coursepkg.grading.course import CourseError
+
+    try:
+        holds = proving.main(assignments or [])
+    except CourseError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(not holds)

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coursepkg.grading import export, record, summary
 from coursepkg.grading.course import Course, CourseError
-from coursepkg.grading.states import Standing, folder, standing, standings, submitters
+from coursepkg.grading.states import Standing, folder, standings, submitters
 
 #: Counted up when the same submission and the same tests would now get another grade.
 GRADER = "1"
@@ -31,16 +31,18 @@ def main(
     students: Iterable[str] = (),
     to: Path | None = None,
     console: Console | None = None,
+    root: Path | None = None,
 ) -> list[Standing]:
     """Grade what was collected of an assignment, write feedback and grades, print a table, return the standings.
 
     Only what has changed since it was last graded is graded again, unless `force`. Submissions and manual grades are
     never changed. `students` limits the grading to some; `to` names the table of grades, by default
-    grades_ASSIGNMENT.csv in the course's folder. Raises CourseError, with nothing written, where the course, the
+    grades_ASSIGNMENT.csv in the course's folder; `root` is the course's folder or one in it, by default the current.
+    Raises CourseError, with nothing written, where the course, the
     assignment or the submissions are not there.
     """
     console = console or summary.default_console()
-    course = Course.open()
+    course = Course.open(root)
     notebook = course.instructors(assignment)
     chosen = _chosen(course, assignment, set(students))
     with _logged(course, course.root / "build" / f"grade_{assignment}.log") as log:
@@ -227,7 +229,9 @@ class _Assignment:
         digest = hashlib.sha256(GRADER.encode())
         with self.course.gradebook() as gradebook:
             for notebook in gradebook.find_assignment(self.name).notebooks:
-                cells = sorted((cell.name, cell.checksum or "", cell.source) for cell in notebook.source_cells)
+                cells = sorted(
+                    (cell.name, cell.checksum or "", cell.source) for cell in notebook.source_cells
+                )
                 digest.update(repr((notebook.name, cells)).encode())
         submitted = self._folder("submitted", student)
         for path in sorted(path for path in submitted.rglob("*") if path.is_file()):

@@ -3,16 +3,24 @@
 import re
 from dataclasses import dataclass
 
+import nbformat
 from nbconvert.exporters.exporter import ResourcesDict
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode, from_dict
+from nbgrader import utils
+from nbgrader.api import Gradebook
 from nbgrader.preprocessors import NbGraderPreprocessor
 
 from coursepkg.grading.notes import noted
 from coursepkg.grading.regions import HIDDEN_TESTS, MARK_SCHEME, without
 
-#: Exceptions of coursepkg.check, whose messages are written for the student and name no hidden input.
-FOR_STUDENTS = ("CheckFailed", "Refused")
+#: Exceptions of coursepkg.check, whose messages are written for the student and name no hidden input; their headings.
+FOR_STUDENTS = {"CheckFailed": "Not yet", "Refused": "Refused"}
+NOT_YET = "Not graded yet; its points are missing from the score at the top."
+NOT_GRADED = (
+    "## Not graded\n\nThis submission could not be graded: {reason}. The zeros on this page are not its score; "
+    "nothing of it has been scored. Talk to your instructor."
+)
 HIDDEN_NOTE = "# Hidden tests ran here."
 WITHHELD = "[This output quotes hidden tests and is not shown.]"
 MESSAGE_CHARACTERS = 4_000
@@ -30,11 +38,10 @@ class HideTests(NbGraderPreprocessor):
     coursepkg.check, the student gets the exception's type and the line of their own code that raised it.
     """
 
-    def preprocess(
-        self, nb: NotebookNode, resources: ResourcesDict
-    ) -> tuple[NotebookNode, ResourcesDict]:
+    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         sources = {cell.get("execution_count"): cell.source for cell in nb.cells if cell.cell_type == "code"}
         secret: list[str] = []
+        _mark_what_awaits_a_person(nb, resources)
         for cell in nb.cells:
             cell.source, rubric = without(cell.source, MARK_SCHEME)
             visible, tests = without(cell.source, HIDDEN_TESTS)
@@ -42,11 +49,31 @@ class HideTests(NbGraderPreprocessor):
             if tests and cell.cell_type == "code":
                 cell.outputs = [_verdict(cell, sources)]
                 cell.source = f"{visible.rstrip()}\n{HIDDEN_NOTE}"
-        telling = [line.strip() for line in secret if len(line.strip()) >= TELLING]
+        shown = {line.strip() for cell in nb.cells for line in cell.source.split("\n")}
+        telling = {line.strip() for line in secret if len(line.strip()) >= TELLING} - shown
         for cell in nb.cells:
             if cell.cell_type == "code":
                 cell.outputs = [_unless_telling(output, telling) for output in cell.outputs]
+        if reason := noted(nb, "failed"):
+            nb.cells.insert(0, nbformat.v4.new_markdown_cell(NOT_GRADED.format(reason=reason)))
         return nb, resources
+
+
+def _mark_what_awaits_a_person(nb: NotebookNode, resources: ResourcesDict) -> None:
+    """Say of an answer that nobody has graded yet that its score is not a zero."""
+    where = resources["nbgrader"]
+    with Gradebook(where["db_url"]) as gradebook:
+        submission = gradebook.find_submission_notebook(
+            where["notebook"], where["assignment"], where["student"]
+        )
+        awaited = {
+            grade.name
+            for grade in submission.grades
+            if grade.auto_score is None and grade.manual_score is None
+        }
+    for cell in nb.cells:
+        if utils.is_solution(cell) and cell.metadata.nbgrader["grade_id"] in awaited:
+            cell.metadata.nbgrader["comment"] = cell.metadata.nbgrader.get("comment") or NOT_YET
 
 
 def _verdict(cell: NotebookNode, sources: dict[int, str]) -> NotebookNode:
@@ -62,7 +89,7 @@ def _verdict(cell: NotebookNode, sources: dict[int, str]) -> NotebookNode:
     if raised.before(HIDDEN_TESTS[0], cell.source):
         return _error(name, message + raised.quote(sources))
     if name in FOR_STUDENTS and not raised.by_student:
-        return _error(name, message)
+        return _error(name, message, FOR_STUDENTS[name])
     return _error(name, f"raised while hidden tests ran{raised.quote(sources)}")
 
 
@@ -107,7 +134,7 @@ class _Raised:
         return f"\n  in your line: {lines[self.student[1] - 1].strip()[:200]}"
 
 
-def _unless_telling(output: NotebookNode, telling: list[str]) -> NotebookNode:
+def _unless_telling(output: NotebookNode, telling: set[str]) -> NotebookNode:
     """The output, or a note in its place where it quotes a line that is secret."""
     text = strip_ansi(_all_text(output))
     return _text(WITHHELD) if any(line in text for line in telling) else output
@@ -125,7 +152,7 @@ def _text(text: str) -> NotebookNode:
     return from_dict({"output_type": "stream", "name": "stdout", "text": text + "\n"})
 
 
-def _error(name: str, message: str) -> NotebookNode:
-    return from_dict(
-        {"output_type": "error", "ename": name, "evalue": message, "traceback": [f"{name}: {message}"]}
-    )
+def _error(name: str, message: str, heading: str | None = None) -> NotebookNode:
+    """An error output whose page shows nothing but `heading: message`; the heading is the name by default."""
+    lines = [f"{heading or name}: {message}"]
+    return from_dict({"output_type": "error", "ename": name, "evalue": message, "traceback": lines})

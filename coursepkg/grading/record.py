@@ -6,9 +6,8 @@ A table of our own beside nbgrader's in the same database, so that the two are b
 import json
 from dataclasses import asdict, dataclass, field, fields
 
-from sqlalchemy import Column, MetaData, String, Table, Text, select
-
 from nbgrader.api import Gradebook
+from sqlalchemy import Column, MetaData, String, Table, Text, select
 
 _TABLE = Table(
     "coursepkg_record",

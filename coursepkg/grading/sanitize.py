@@ -17,13 +17,14 @@ class PlainCells(NbGraderPreprocessor):
     with metadata that nbgrader then refuses together with the rest of the class.
     """
 
-    def preprocess(
-        self, nb: NotebookNode, resources: ResourcesDict
-    ) -> tuple[NotebookNode, ResourcesDict]:
+    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         notes.clear(nb)
         where = resources["nbgrader"]
         with Gradebook(where["db_url"]) as gradebook:
-            known = {cell.name for cell in gradebook.find_notebook(where["notebook"], where["assignment"]).source_cells}
+            known = {
+                cell.name
+                for cell in gradebook.find_notebook(where["notebook"], where["assignment"]).source_cells
+            }
         changes: list[str] = []
         seen: set[str] = set()
         for cell in reversed(nb.cells):
@@ -50,9 +51,7 @@ class RestoreCells(OverwriteCells):
     nbgrader compares with the cell before its hidden tests were taken out, and so reports every cell that has some.
     """
 
-    def preprocess(
-        self, nb: NotebookNode, resources: ResourcesDict
-    ) -> tuple[NotebookNode, ResourcesDict]:
+    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         self._changed: list[str] = []
         nb, resources = super().preprocess(nb, resources)
         notes.note(nb, changes=notes.noted(nb, "changes", []) + self._changed)
@@ -87,9 +86,7 @@ def _same(one: str, other: str) -> bool:
 class CheckMetadata(CheckCellMetadata):
     """nbgrader's check, except that metadata of another version ends one submission and not the class."""
 
-    def preprocess(
-        self, nb: NotebookNode, resources: ResourcesDict
-    ) -> tuple[NotebookNode, ResourcesDict]:
+    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         try:
             return super().preprocess(nb, resources)
         except (SchemaTooOldError, SchemaTooNewError) as error:

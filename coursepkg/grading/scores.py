@@ -7,7 +7,7 @@ from logging import Logger
 from nbconvert.exporters.exporter import ResourcesDict
 from nbformat import NotebookNode
 from nbgrader import utils
-from nbgrader.api import Gradebook, Grade
+from nbgrader.api import Grade, Gradebook
 from nbgrader.preprocessors import SaveAutoGrades
 
 from coursepkg.grading import record
@@ -54,15 +54,11 @@ class SaveGrades(SaveAutoGrades):
     that had been settled stays settled while what it grades is unchanged.
     """
 
-    def preprocess(
-        self, nb: NotebookNode, resources: ResourcesDict
-    ) -> tuple[NotebookNode, ResourcesDict]:
+    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         where = resources["nbgrader"]
         with Gradebook(where["db_url"]) as gradebook:
             self._earlier = record.load(gradebook, where["assignment"], where["student"])
-            self._now = record.Record(
-                failed=noted(nb, "failed", ""), notes=list(noted(nb, "changes", []))
-            )
+            self._now = record.Record(failed=noted(nb, "failed", ""), notes=list(noted(nb, "changes", [])))
             submission = gradebook.find_submission_notebook(
                 where["notebook"], where["assignment"], where["student"]
             )

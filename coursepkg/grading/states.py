@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from nbgrader.api import Assignment, Gradebook, Grade, MissingEntry, SubmittedAssignment
+from nbgrader.api import Assignment, Grade, Gradebook, MissingEntry, SubmittedAssignment
 from nbgrader.coursedir import CourseDirectory
 
 from coursepkg.grading import record

@@ -31,7 +31,12 @@ def default_console() -> Console:
 
 
 def show(
-    console: Console, course: Course, assignment: Assignment, everyone: list[Standing], grades: Path, log: Path
+    console: Console,
+    course: Course,
+    assignment: Assignment,
+    everyone: list[Standing],
+    grades: Path,
+    log: Path,
 ) -> None:
     """Print one row a student, then what was written where and what is left to do."""
     automatic_max, manual_max = maxima(assignment)
@@ -48,16 +53,22 @@ def show(
             Text(standing.student),
             Text(standing.state, style=COLOURS[standing.state]),
             _points(standing.automatic),
-            "awaited" if standing.state is State.MANUAL and standing.manual is None else _points(standing.manual),
+            "awaited"
+            if standing.state is State.MANUAL and standing.manual is None
+            else _points(standing.manual),
             _points(standing.score),
             Text("\n".join(lines)),
         )
     console.print(table)
     counts = Counter(standing.state for standing in everyone)
     console.print(", ".join(f"{state}: {counts[state]}" for state in State if counts[state]))
-    console.print(f"Grades: {_short(grades, course)}   Feedback: {course.coursedir.feedback_directory}/   Log: {_short(log, course)}")
+    console.print(
+        f"Grades: {_short(grades, course)}   Feedback: {course.coursedir.feedback_directory}/   Log: {_short(log, course)}"
+    )
     if counts[State.MANUAL] or counts[State.FAILED]:
-        console.print("To grade by hand: `jupyter lab` in this folder, then Formgrader; then this command again.")
+        console.print(
+            "To grade by hand: `jupyter lab` in this folder, then Formgrader; then this command again."
+        )
 
 
 def _points(points: float | None) -> str:
