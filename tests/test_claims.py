@@ -1,0 +1,35 @@
+"""The claims ledger: every value that it states is what the package computes."""
+
+from pathlib import Path
+
+import pytest
+
+from coursepkg import claims
+
+VALUES = [pytest.param(v, id=f"{c.key}: {v.what}") for c in claims.ledger().values() for v in c.values]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_the_value_is_what_the_package_computes(value):
+    assert value.compute() == value.expected, f"{value.expression} gives {value.compute()}"
+
+
+def test_entries_are_complete():
+    for entry in claims.ledger().values():
+        assert entry.verdict in ("holds", "holds if", "wrong", "unsourced"), entry.key
+        assert entry.key[:3] in claims.SOURCES and entry.values and entry.so.endswith((".", ":")), entry.key
+
+
+def test_every_memory_claim_stands_in_the_lecture():
+    lecture = (Path(__file__).parents[1] / "notebooks" / "01_memory.py").read_text(encoding="utf-8")
+    missing = [
+        k for k, entry in claims.ledger().items() if entry.topic == "01_memory" and f'"{k}"' not in lecture
+    ]
+    assert not missing
+
+
+def test_printed(capsys):
+    claims.check("003-q8-0")
+    assert "WRONG. Each block of 32" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no claim 'x'"):
+        claims.claim("x")
