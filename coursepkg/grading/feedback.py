@@ -1,5 +1,6 @@
 """Feedback pages, which students read: no hidden test, and nothing that was printed or raised about one."""
 
+import builtins
 import re
 from dataclasses import dataclass
 
@@ -84,12 +85,13 @@ def _verdict(cell: NotebookNode, sources: dict[int, str]) -> NotebookNode:
     if noted(cell, "stopped"):
         return _error(error.ename, noted(cell, "stopped"))
     raised = _Raised.read(error, cell.get("execution_count"))
-    name = error.ename if error.ename.isidentifier() and len(error.ename) < 60 else "Exception"
     message = strip_ansi(error.evalue)[:MESSAGE_CHARACTERS]
     if raised.before(HIDDEN_TESTS[0], cell.source):
-        return _error(name, message + raised.quote(sources))
-    if name in FOR_STUDENTS and not raised.by_student:
-        return _error(name, message, FOR_STUDENTS[name])
+        return _error(error.ename, message + raised.quote(sources))
+    if error.ename in FOR_STUDENTS and not raised.by_student:
+        return _error(error.ename, message, FOR_STUDENTS[error.ename])
+    # A class that was made on the spot can carry an input in its name; Python's own cannot.
+    name = error.ename if hasattr(builtins, error.ename) else "Exception"
     return _error(name, f"raised while hidden tests ran{raised.quote(sources)}")
 
 

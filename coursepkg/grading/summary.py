@@ -97,18 +97,18 @@ def _look_at(course: Course, assignment: str, standing: Standing) -> list[str]:
 def _exercises(nb: NotebookNode) -> list[str]:
     """The exercises that lost points, and why. An exercise is a test cell and the answer whose name it bears."""
     cells = {cell.metadata.nbgrader.grade_id: cell for cell in nb.cells if "nbgrader" in cell.metadata}
-    unanswered, lines = [], []
+    unanswered = [
+        name
+        for name, cell in cells.items()
+        if utils.is_solution(cell) and cell.metadata.nbgrader.get("checksum") == utils.compute_checksum(cell)
+    ]
+    lines = []
     for name, test in cells.items():
-        error = _error(test)
-        if not utils.is_grade(test) or utils.is_solution(test) or error is None:
-            continue
         exercise = name.removeprefix("test_")
-        answer = cells.get(exercise)
-        if answer is not None and answer.metadata.nbgrader.get("checksum") == utils.compute_checksum(answer):
-            unanswered.append(exercise)
-            continue
-        first = answer is not None and _error(answer)
-        lines.append(f"{exercise}: {_message(first or error)}")
+        error = _error(test)
+        if error and utils.is_grade(test) and not utils.is_solution(test) and exercise not in unanswered:
+            in_answer = _error(cells[exercise]) if exercise in cells else None
+            lines.append(f"{exercise}: {_message(in_answer or error)}")
     if unanswered:
         lines.append(f"no answer: {', '.join(unanswered)}")
     return lines

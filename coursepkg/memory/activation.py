@@ -125,7 +125,9 @@ def activations(
     at_loss = 2 * tokens * _FP32 * arch.vocab_size
     if not checkpointing:
         return Activations(layers, head, 0, at_loss)
-    in_layer = largest + 3 * e * tokens * arch.intermediate_size - head
+    # There the gradients of the product, and of its two factors or of an adapter's copy of it, come on top.
+    wide = 3 if lora is not None and lora.adapter.bits != fmt.bits else 2
+    in_layer = largest + wide * e * tokens * arch.intermediate_size - head
     if in_layer > at_loss:
         return Activations(layers, head, largest, in_layer - largest)
     return Activations(layers, head, 0, at_loss)

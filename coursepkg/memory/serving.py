@@ -41,8 +41,9 @@ def kv_cache_bytes(
 def prefill_bytes(model: str | Path | Architecture, context: int, batch: int = 1, dtype: str = "bf16") -> int:
     """Bytes of the largest intermediate tensors while a prompt of `context` tokens is read, none kept for a backward.
 
-    The widest place is the MLP: the residual stream and the normalized input (each hidden_size wide), and three
-    tensors of the intermediate size (gate, its activation, up). One layer at a time; the logits of one position.
+    The widest place is the MLP: four tensors of hidden_size (embeddings, the layer's input, the residual stream, the
+    normalized input) and three of the intermediate size (the activated gate, up, their product). One layer at a time;
+    the logits of one position.
     """
     arch, width = architecture(model), ceil(storage_format(dtype).bits / 8)
-    return batch * context * width * (2 * arch.hidden_size + 3 * arch.intermediate_size)
+    return batch * context * width * (4 * arch.hidden_size + 3 * arch.intermediate_size)
