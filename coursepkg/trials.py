@@ -189,6 +189,10 @@ def step(model, batch: int, length: int) -> Callable[[], torch.Tensor]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without progress bars, warnings and log lines of the libraries; errors still come through."""
+    from transformers.utils import logging as transformers_logging
+
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = logging.root.manager.disable
@@ -197,3 +201,5 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
+            if bars:
+                transformers_logging.enable_progress_bar()

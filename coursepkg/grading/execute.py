@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+from subprocess import DEVNULL
 from time import monotonic
 
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -10,10 +12,11 @@ from nbformat import NotebookNode, from_dict
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
+from coursepkg.grading import kernel
 from coursepkg.grading.notes import note
 
-#: Seconds between two interrupts of a cell that goes on after the first: a bare `except:` swallows some of them.
-NAG = 0.5
+#: Seconds between two interrupts of a cell that goes on after the first: a bare `except:` swallows most of them.
+NAG = 0.02
 #: What a message costs beside its text, so that many empty ones are limited too.
 MESSAGE = 200
 ERROR_CHARACTERS = 20_000
@@ -93,6 +96,12 @@ class LimitedExecute(Execute):
         )
         note(cell, stopped=reason)
 
+    def start_new_kernel(self, **kwargs: object) -> None:
+        """Start the kernel, tell it how much a cell may print, and keep what it prints past IPython off this terminal."""
+        super().start_new_kernel(
+            env=os.environ | {kernel.VARIABLE: str(self.max_output)}, stdout=DEVNULL, stderr=DEVNULL, **kwargs
+        )
+
     # Time
 
     def _get_timeout(self, cell: NotebookNode | None) -> float | None:
@@ -128,8 +137,14 @@ class LimitedExecute(Execute):
         """nbgrader's hook: record an error that left no output. Ours: say why the cell was stopped."""
         self._stop_nagging()
         super().on_cell_executed(**kwargs)
+        cell, reply = kwargs["cell"], kwargs["execute_reply"]["content"]
+        if reply.get("ename") == kernel.OutputLimit.__name__:
+            self._stopped = f"stopped: {reply['evalue']}"
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                output.text = _overwritten(output.text)
         if self._stopped:
-            self._end_with(kwargs["cell"], "Stopped", self._stopped)
+            self._end_with(cell, "Stopped", self._stopped)
 
     # Output
 
@@ -144,25 +159,44 @@ class LimitedExecute(Execute):
                 return None
             if room < len(content["text"]):
                 content["text"] = content["text"][:room] + self._cut()
+            if self._joined(msg, cell):
+                return None
         elif kind in ("display_data", "execute_result", "update_display_data"):
             size = sum(len(v) if isinstance(v, str) else len(json.dumps(v)) for v in content["data"].values())
-            if self._room(size) < size:
+            room = self._room(size)
+            if room <= 0 and kind != "execute_result":
+                return None
+            if room < size:
                 content["data"], content["metadata"] = {"text/plain": self._cut()}, {}
         return super().process_message(msg, cell, cell_index)
+
+    def _joined(self, msg: dict, cell: NotebookNode) -> bool:
+        """Add printed text to what the cell has already printed, if that is all that is to be done with it."""
+        if self.clear_before_next_output or self.output_hook_stack[msg["parent_header"].get("msg_id")]:
+            return False
+        name = msg["content"]["name"]
+        earlier = next((output for output in cell.outputs if output.get("name") == name), None)
+        if earlier is not None:
+            earlier.text += msg["content"]["text"]
+        return earlier is not None
 
     def _room(self, size: int) -> int:
         """How much of `size` more bytes the cell may keep. Stops the cell when it has printed far too much."""
         self._arrived += size + MESSAGE
         if self._arrived > self.max_output and not self._stopped:
-            self._stopped = f"stopped: it had printed more than {self.max_output / 1e6:.0f} MB"
+            self._stopped = f"stopped: it had printed more than {self.max_output / 1e6:g} MB"
             asyncio.ensure_future(self.km.interrupt_kernel())
-            self._start_nagging()
         room = min(size, self.kept_output - self._kept)
         self._kept += size + MESSAGE
         return room
 
     def _cut(self) -> str:
         return f"\n[cut: this cell printed more than {self.kept_output / 1e6:g} MB]"
+
+
+def _overwritten(text: str) -> str:
+    """What a terminal would show in the end of lines that were written over, such as a progress bar."""
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
 
 
 def _shorten_error(content: dict) -> None:

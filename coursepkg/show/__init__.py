@@ -1,7 +1,18 @@
 """Figures and widgets of the lectures. Only this folder imports matplotlib and ipywidgets."""
 
-from coursepkg.show.budgets import budget_bars, calculator
+from coursepkg.show import memory_plots
+from coursepkg.show.budgets import Calculator, budget_bars
 from coursepkg.show.figures import COLOURS, figure, png, show
-from coursepkg.show.quiz import Choice, question
+from coursepkg.show.quiz import Choice, Question
 
-__all__ = ["COLOURS", "Choice", "budget_bars", "calculator", "figure", "png", "question", "show"]
+__all__ = [
+    "COLOURS",
+    "Calculator",
+    "Choice",
+    "Question",
+    "budget_bars",
+    "figure",
+    "memory_plots",
+    "png",
+    "show",
+]

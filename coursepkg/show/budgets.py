@@ -9,9 +9,7 @@ from coursepkg import memory
 from coursepkg.memory import GB, Budget, Device
 from coursepkg.show.figures import COLOURS, figure, png
 
-_LINES = tuple(
-    memory.device(n) for n in ("RTX 4060", "RTX 3060", "T4", "RTX 4090", "A100 40GB", "A100 80GB", "H200")
-)
+_LINES = tuple(memory.device(n) for n in ("RTX 4060", "T4", "RTX 4090", "A100 40GB", "A100 80GB", "H200"))
 
 
 def budget_bars(
@@ -146,8 +144,3 @@ class Calculator(widgets.VBox):
 
     def __repr__(self) -> str:
         return "Calculator: run this cell to move its controls"
-
-
-def calculator() -> Calculator:
-    """The memory calculator, ready to be shown."""
-    return Calculator()

@@ -1,6 +1,5 @@
 """Questions that answer back: each wrong choice is a mistake that people make, and is told why."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -17,12 +16,15 @@ class Choice:
 
 
 class Question(widgets.VBox):
-    """A question with a button for each choice; pressing one says whether and why it is right or wrong."""
+    """A question with a button for each choice; pressing one says whether and why it is right or wrong.
 
-    def __init__(self, text: str, choices: Sequence[Choice]) -> None:
+    Raises ValueError unless exactly one choice is right and all have feedback.
+    """
+
+    def __init__(self, text: str, *choices: Choice) -> None:
         if sum(choice.right for choice in choices) != 1 or not all(choice.feedback for choice in choices):
             raise ValueError("a question needs exactly one right choice, and feedback for every choice")
-        self.text, self.choices = text, tuple(choices)
+        self.text, self.choices = text, choices
         self.answer = widgets.HTML()
         self.buttons = [
             widgets.Button(description=c.text, layout=widgets.Layout(width="auto")) for c in choices
@@ -37,8 +39,3 @@ class Question(widgets.VBox):
 
     def __repr__(self) -> str:
         return f"{self.text} " + " | ".join(choice.text for choice in self.choices)
-
-
-def question(text: str, *choices: Choice) -> Question:
-    """A question to be shown. Raises ValueError unless exactly one choice is right and all have feedback."""
-    return Question(text, choices)

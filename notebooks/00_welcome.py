@@ -1,0 +1,238 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 00 · Welcome
+#
+# [Open in Colab]({{ colab }}) · [Open in Binder]({{ binder }})
+#
+# **At the end you can** say what this machine can run, tell which kinds of numbers the course shows, and have an exercise checked.
+#
+# **It builds on** Python, and on having seen a neural network in PyTorch. **It takes** 40 minutes, with the exercise.
+#
+# Every lecture is a notebook that runs from top to bottom on two CPU cores, offline, in under a minute. The same file runs on
+# Colab and Binder, unedited. If a GPU is there it is used where it matters; you never change a cell for your machine.
+
+# %% tags=["nbval-ignore-output"]
+try:
+    import coursepkg
+except ModuleNotFoundError:
+    # %pip install -q "{{ install }}"
+    import coursepkg
+
+import torch
+
+from coursepkg import check, claims, memory, runtime, show
+from coursepkg.check import case
+from coursepkg.memory import measure
+
+coursepkg.hello()
+
+# %% [markdown]
+# ## 1. What runs here
+#
+# The cell above printed what the course found: the package, Python and torch, the device, and the **dtype** in which a model
+# would compute on it. Three cases exist:
+#
+# | device | dtype | why |
+# |---|---|---|
+# | a GPU with bfloat16 (Ampere and later: A100, RTX 3000, L4, H100) | bf16 | fp32's range in 16 bits; no loss scaling |
+# | an older GPU (Colab's T4) | fp16 | it computes bf16 slowly or not at all |
+# | no GPU | fp32 | every CPU has it in hardware |
+#
+# Only one file of the package, `runtime.py`, asks what machine this is. Your answer may differ from the one on this page:
+
+# %% tags=["nbval-ignore-output"]
+machine = runtime.machine()
+print("device:", machine.device_name)
+print("dtype :", machine.dtype.name, "because", machine.dtype.reason)
+print("memory:", machine.device_memory or machine.host_memory)
+
+# %% [markdown]
+# If something does not work, run `coursepkg doctor` in a terminal. It lists versions, device, memory, disk and whether a model hub
+# can be reached, and says for each thing that is off what to do. Nothing in the lectures needs a hub.
+
+# %% [markdown]
+# ## 2. What the course is about, in one number
+#
+# A neural network is a pile of numbers, and each number takes room. Here is one weight as a computer holds it in 16 bits, and a first
+# attempt to hold it in four. Four bits can name 16 positions. Lay a ruler with 16 marks, 0 to 15, from −1 to 1:
+#
+# $$\text{step} = \frac{1 - (-1)}{15} = 0.1333 \qquad
+# q = \text{round}\!\left(\frac{0.23 + 1}{0.1333}\right) = \text{round}(9.225) = 9 \qquad
+# \hat w = 9 \cdot 0.1333 - 1 = 0.2$$
+
+# %%
+weight, low, high = 0.23, -1.0, 1.0
+step = (high - low) / 15
+position = round((weight - low) / step)
+restored = position * step + low
+print(
+    f"position {position} of 15, restored {restored:.4f}, error {weight - restored:+.4f}, half a step is {step / 2:.4f}"
+)
+
+# %% [markdown]
+# The error is never more than half a step, as long as the weight lies on the ruler. Everything in this course is about laying better
+# rulers: longer or shorter ones, one for every few weights, with marks where the weights are, or after looking at the data. And
+# about what that costs: in bytes, in time, in what the model still knows. The same for many weights at once:
+
+# %%
+torch.manual_seed(0)
+weights = torch.rand(10_000) * (high - low) + low
+positions = torch.round((weights - low) / step)
+error = weights - (positions * step + low)
+print(
+    f"{positions.unique().numel()} positions used, largest error {error.abs().max():.4f}, half a step {step / 2:.4f}"
+)
+
+# %%
+made, (axis,) = show.figure(8.0, 2.6)
+axis.plot(
+    *zip(*sorted(zip(weights.tolist(), error.tolist(), strict=True)), strict=True),
+    color=show.COLOURS["weights"],
+    lw=1,
+)
+axis.axhline(step / 2, color=show.COLOURS["16 bit"], lw=0.8)
+axis.axhline(-step / 2, color=show.COLOURS["16 bit"], lw=0.8)
+axis.set_xlabel("weight")
+axis.set_ylabel("rounding error")
+show.show(
+    made,
+    alt="A saw-tooth: the rounding error over the weight, fifteen teeth, never beyond half a step, 0.067.",
+)
+
+# %%
+show.Question(
+    "Four bits store a weight between −1 and 1 with an error of at most…",
+    show.Choice("half a step, 0.067", "Rounding goes to the nearest of 16 marks, 0.133 apart.", right=True),
+    show.Choice("a whole step, 0.133", "That would be cutting off instead of rounding to the nearest mark."),
+    show.Choice(
+        "1/16 of the range, 0.125",
+        "16 marks make 15 steps between them, and the nearest mark is half a step away.",
+    ),
+)
+
+# %% [markdown]
+# ## 3. Three kinds of bytes, three kinds of numbers
+#
+# The bytes of a model are *nominal* (bits × count), *stored* (with everything that is written down), or *measured* (what a process
+# holds). And a number on these pages is *measured here* (by the cell above it), *computed* (by the package), or taken *from a
+# table* (then paper and table are named). Here are all three kinds of bytes for one tensor:
+
+# %%
+tensor = torch.zeros(300, 100, dtype=torch.bfloat16)
+view = tensor[:, :10]
+print("nominal :", memory.FORMATS["bf16"].nominal_bytes(300, 10), "bytes for the 3,000 values of the view")
+print("measured:", measure.storage_bytes([view]), "bytes, because the view keeps the whole tensor alive")
+print(
+    "stored  :", memory.FORMATS["nf4"].stored_bytes(300, 10), "bytes if these 3,000 values are written in NF4"
+)
+
+# %%
+show.Question(
+    "One GiB is…",
+    show.Choice(
+        "10⁹ bytes", "That is one GB. A driver that reports GiB looks 7 % smaller than a figure in GB."
+    ),
+    show.Choice("2³⁰ bytes", "1,073,741,824 bytes, 7.4 % more than a GB.", right=True),
+    show.Choice("8·10⁹ bits", "That is one GB in bits. GiB counts in powers of two."),
+)
+
+# %% [markdown]
+# ## 4. A widget
+#
+# Where a question begins with "what if", there are controls. They call the package's functions, so what you see is what the
+# lecture computes. This one is the calculator of lecture 01; move a slider. Below it stands the picture of its first state.
+
+# %%
+show.Calculator()
+
+# %%
+show.show(
+    show.Calculator().figure(),
+    alt="Stacked bars of the memory that Llama-2-7B needs for inference, QLoRA, LoRA and full finetuning, from 5 to 82 GB, with "
+    "a dashed line for each device's memory.",
+)
+
+# %% [markdown]
+# ## 5. How an exercise is checked
+#
+# An assignment gives you functions to write, and under each a cell that checks it. A check that fails says what it called, what came
+# back, what was expected, and gives a hint. Here is an answer with a mistake:
+
+
+# %%
+def bytes_of(count: int, bits: int) -> int:
+    """Bytes that `count` values of `bits` bits take.
+
+    >>> bytes_of(1000, 16)
+    2000
+    """
+    return count * bits
+
+
+cases = [
+    case(1000, 16, expected=2000, hint="How many bits are a byte?"),
+    case(3, 4, expected=2, hint="Half bytes are rounded up."),
+]
+try:
+    check.function(bytes_of, cases)
+except check.CheckFailed as message:
+    print(message)
+
+# %% [markdown]
+# Now you: change the `return` line above and run the cell again, until it says that two checks passed. (Both cases must hold; the
+# hint says what is easily forgotten.) One solution stands in the next cell.
+
+
+# %%
+def bytes_of(count: int, bits: int) -> int:
+    """Bytes that `count` values of `bits` bits take."""
+    return -(-count * bits // 8)  # a solution: division of whole numbers, rounded up
+
+
+check.function(bytes_of, cases)
+
+# %% [markdown]
+# In an assignment, cells with checks are locked, and when you hand in, your functions are called with other inputs as well. An
+# answer that only calls the course's own implementation is refused; the exercise is to write it. A loop that never ends is stopped
+# after a few seconds and told. And one exercise never spoils another.
+
+# %%
+show.Question(
+    "A check says “expected 2000; yours is 8 times that”. What is likely?",
+    show.Choice(
+        "Bits were not turned into bytes", "Eight bits are one byte; the factor gives it away.", right=True
+    ),
+    show.Choice("GB and GiB were mixed", "Those differ by 7 %, not by a factor of 8."),
+    show.Choice("The input was wrong", "The check chose the input; it is printed in the message."),
+)
+
+# %% [markdown]
+# ## Often misquoted
+#
+# Widely read lectures contradict each other on many figures. The course keeps a ledger: the claim, a verdict (*holds*, *holds if*,
+# *wrong*, *unsourced*), and the value the package computes, with its expression. One example; lecture 01 has three dozen:
+
+# %%
+claims.check("003-42-each")
+
+# %% [markdown]
+# ## Summary
+#
+# | | |
+# |---|---|
+# | device and dtype | chosen for you, with the reason printed |
+# | bytes | nominal, stored or measured; GB is $10^9$, GiB is $2^{30}$ |
+# | numbers | measured here, computed, or from a named table |
+# | exercises | checked at once, again with other inputs when graded |
+#
+# **Papers** come with the lectures that use them. For the rounding above: Jacob et al. 2018, *Quantization and Training of Neural Networks
+# for Efficient Integer-Arithmetic-Only Inference*, section 2.1, equation 1.
+#
+# **Next:** [lecture 01, memory](01_memory.ipynb), and its [assignment](assignments/01_memory.ipynb).

@@ -1,0 +1,543 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 01 · Memory
+#
+# [Open in Colab]({{ colab }}) · [Open in Binder]({{ binder }})
+#
+# **At the end you can** say before you start how many bytes a model needs: to read, to be finetuned in full, with LoRA,
+# with QLoRA; name the part that decides; and tell which of the figures that people quote hold, and under which assumptions.
+#
+# **It builds on** lecture 00 and on knowing what a Linear layer is. **It takes** 60 minutes.
+#
+# Three kinds of bytes will appear, and confusing them is behind most wrong figures:
+#
+# - **nominal**: bits of a value × number of values;
+# - **stored**: what is really written, with the scales that quantized values share, and padding;
+# - **measured**: what a process or a device holds when it runs.
+#
+# GB is $10^9$ bytes, GiB is $2^{30}$ bytes. 1 GiB is 7.4 % more than 1 GB; we say which.
+
+# %% tags=["nbval-ignore-output"]
+try:
+    import coursepkg
+except ModuleNotFoundError:
+    # %pip install -q "{{ install }}"
+    import coursepkg
+
+import torch
+
+from coursepkg import claims, memory, results, show, trials
+from coursepkg.memory import measure
+
+coursepkg.hello()
+
+# %% [markdown]
+# ## 1. A matrix small enough to count
+#
+# Take a 4 × 4 matrix. Its sixteen values in fp16 take $16 \cdot 16 / 8 = 32$ bytes. In 4 bits they take
+# $16 \cdot 4 / 8 = 8$ bytes, *nominal*. But four bits are only a position on a ruler, 0 to 15. Somebody must remember how
+# long the ruler is: a **scale**. If every block of eight values shares one scale in fp16, there are two scales,
+# 4 more bytes: 12 bytes *stored*. Per value that is 6 bits, not 4.
+
+# %%
+values, bits, block_size, scale_bits = 16, 4, 8, 16
+nominal = values * bits // 8
+scales = values // block_size * scale_bits // 8
+print(f"nominal {nominal} B, scales {scales} B, stored {nominal + scales} B")
+print(f"effective bits: {bits} + {scale_bits}/{block_size} = {bits + scale_bits / block_size}")
+
+# %% [markdown]
+# The package says the same, for any shape. A `StorageFormat` is the bits of a value, the block that shares a scale, and the
+# format of the scale.
+
+# %%
+toy = memory.StorageFormat("toy", bits=4, block_size=8, scale=memory.FORMATS["fp16"])
+print("nominal  ", toy.nominal_bytes(4, 4), "B")
+print("stored   ", toy.stored_bytes(4, 4), "B")
+print("effective", toy.effective_bits(), "bits")
+print("stored, 4 × 5:", toy.stored_bytes(4, 5), "B (a begun block needs a whole scale)")
+
+# %% [markdown]
+# Real formats have larger blocks. The scales of one format may be stored in another format, with scales of their own: that is
+# all there is to **double quantization**. QLoRA's NF4 has one fp32 scale for every 64 weights. Double quantization stores
+# these scales in 8 bits, with one fp32 scale for every 256 of *them*:
+#
+# $$4 + \frac{32}{64} = 4.5 \text{ bits} \qquad\longrightarrow\qquad
+# 4 + \frac{8}{64} + \frac{32}{64 \cdot 256} = 4.127 \text{ bits}$$
+
+# %%
+for name in ("fp32", "bf16", "int8", "nf4", "nf4+dq", "int4-g128", "Q8_0", "Q4_K"):
+    fmt = memory.FORMATS[name]
+    print(f"{name:<10} {fmt.bits:>2} bits nominal, {fmt.effective_bits():7.4f} effective")
+
+# %%
+show.Question(
+    "One fp16 scale for each 128 weights of 4 bits: how many bits does a weight take?",
+    show.Choice("4.125", "16 bits shared by 128 weights are 16/128 = 0.125 bits each.", right=True),
+    show.Choice(
+        "4.8", "A widely copied figure. It would take 102 bits of scale for 128 weights; fp16 has 16."
+    ),
+    show.Choice("20", "The scale is shared by the whole block; it is not stored for every weight."),
+    show.Choice("4", "That is the nominal figure: it forgets the scale."),
+)
+
+# %% [markdown]
+# ## 2. How many parameters are there?
+#
+# "7B" is a name, not a count. The count follows from the `config.json` that every checkpoint carries. By hand, for a model
+# with vocabulary $V = 10$, width $h = 4$, MLP width $f = 8$, one layer and full attention:
+#
+# | tensor | shape | count |
+# |---|---|---|
+# | embedding table | $V \times h$ | 40 |
+# | q, k, v, o | four of $h \times h$ | 64 |
+# | gate, up, down | three of $f \times h$ | 96 |
+# | two norms in the layer, one after it | $3 \times h$ | 12 |
+# | output head | $V \times h$ | 40 |
+# | | | **252** |
+
+# %%
+config = {"model_type": "llama", "vocab_size": 10, "hidden_size": 4, "intermediate_size": 8}
+config |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+tiny = memory.Architecture.from_config(config, "tiny")
+for tensor in tiny.tensors:
+    print(f"{tensor.name:<48} {tensor.shape!s:<10} {tensor.count:>3}  {tensor.role}")
+print(tiny.parameters())
+
+# %% [markdown]
+# The same for real models. The last columns matter for quantization: by default only the *Linear* layers of the decoder are
+# quantized. Embeddings, head and norms stay in 16 bits. Where the head is **tied**, it is the embedding table, stored once.
+
+# %%
+models = [
+    "gemma-3-270m",
+    "qwen2.5-0.5b",
+    "mistral-7b",
+    "llama-2-7b",
+    "llama-3.1-8b",
+    "llama-2-70b",
+    "llama-3.1-405b",
+]
+print(f"{'':<15} {'parameters':>16}  {'Linear':>6}  tied")
+for name in models:
+    arch = memory.architecture(name)
+    share = arch.parameters("linear") / arch.parameters()
+    print(f"{name:<15} {arch.parameters():>16,}  {share:>6.1%}  {'yes' if arch.tied else 'no'}")
+
+# %%
+show.show(
+    show.memory_plots.parameter_shares(models),
+    alt="Bars: the share of parameters in Linear layers grows from 37 % in Gemma 3 270M and 72 % in Qwen2.5 0.5B to 96 % "
+    "in Llama-2-7B and 99 % in the largest models; the rest is embeddings and head.",
+)
+
+# %% [markdown]
+# The smaller the model and the larger its vocabulary, the less there is to quantize. Of Gemma 3 270M, 168 of 268 million
+# parameters are the embedding table. That is why four bits save it 27.7 % and not 75 %:
+
+# %%
+for fmt in ("bf16", "int8", "nf4+dq"):
+    size = memory.weight_bytes("gemma-3-270m", fmt)
+    saved = 1 - size / memory.weight_bytes("gemma-3-270m", "bf16")
+    print(f"{fmt:<7} {size / memory.MB:6.1f} MB stored, {saved:5.1%} saved")
+
+# %% [markdown]
+# ## 3. Weights: from 3.5 GB to 3.87 GB
+#
+# "7B in 4 bits is 3.5 GB" is nominal, and for $7 \cdot 10^9$ weights. What Llama-2-7B stores in NF4 with double quantization:
+
+# %%
+arch = memory.architecture("llama-2-7b")
+linear, rest = arch.parameters("linear"), arch.parameters() - arch.parameters("linear")
+bits = memory.FORMATS["nf4+dq"].effective_bits()
+print(f"Linear weights  {linear:>13,} × {bits:.3f} bits = {linear * bits / 8 / memory.GB:.2f} GB")
+print(f"the rest        {rest:>13,} × 16    bits = {rest * 2 / memory.GB:.2f} GB")
+print(
+    f"stored                                      {memory.in_gb(memory.weight_bytes('llama-2-7b', 'nf4+dq'))}"
+)
+
+# %%
+show.show(
+    show.memory_plots.stored_steps("llama-2-7b"),
+    alt="Six bars in GB: 3.50 nominal for seven billion; 3.24 for the Linear weights alone; plus 0.10 for scales; plus "
+    "0.52 for embeddings, head and norms in 16 bits; 3.87 stored in all; 4.17 without double quantization.",
+)
+
+# %% [markdown]
+# The two slips nearly cancel: there are fewer than $7 \cdot 10^9$ weights, and they are not all in 4 bits. That is luck, and
+# for Gemma 3 270M it fails by a factor of three. All formats for one model:
+
+# %%
+print(f"{'llama-2-7b':<11} {'stored':>9}  {'':>10}  of 16 bit")
+for name in ("fp32", "bf16", "int8", "int4-g128", "nf4", "nf4+dq"):
+    size = memory.weight_bytes("llama-2-7b", name)
+    print(
+        f"{name:<11} {memory.in_gb(size):>9}  {memory.in_gib(size):>10}  {size / memory.weight_bytes('llama-2-7b'):.3f}"
+    )
+
+# %%
+show.Question(
+    "Which of these does bitsandbytes leave in 16 bits by default?",
+    show.Choice(
+        "The output head", "Yes: the head and the embedding table stay, and so do the norms.", right=True
+    ),
+    show.Choice("down_proj", "All seven Linear layers of a decoder layer are quantized, down_proj too."),
+    show.Choice("k_proj and v_proj", "They are Linear layers like the others, and are quantized."),
+    show.Choice(
+        "The KV cache", "The cache holds activations, not weights; the weights' format does not touch it."
+    ),
+)
+
+# %% [markdown]
+# ## 4. The KV cache
+#
+# To generate the next token, attention needs the keys and values of all tokens before it. They are kept:
+#
+# $$\text{bytes} = 2 \cdot L \cdot n_{kv} \cdot d \cdot T \cdot b \cdot e$$
+#
+# with 2 for key and value, $L$ layers, $n_{kv}$ key/value heads of width $d$, $T$ tokens, $b$ sequences, $e$ bytes a value.
+# By hand for one token of Llama-2-7B in 16 bits: $2 \cdot 32 \cdot 32 \cdot 128 \cdot 1 \cdot 1 \cdot 2 = 524{,}288$ bytes,
+# half a MiB. 2,048 tokens: 1 GiB.
+
+# %%
+print(2 * 32 * 32 * 128 * 1 * 1 * 2, "=", memory.kv_cache_bytes("llama-2-7b", context=1))
+for name in ("llama-2-7b", "llama-3.1-8b", "mistral-7b", "gemma-3-1b", "llama-2-70b"):
+    arch = memory.architecture(name)
+    sizes = "  ".join(f"{memory.in_gb(memory.kv_cache_bytes(name, n)):>9}" for n in (2048, 8192, 32768))
+    print(f"{name:<13} {arch.num_kv_heads:>2} of {arch.num_heads:>2} heads keep a cache   {sizes}")
+
+# %% [markdown]
+# Two ideas make it smaller, and both are in the formula. **Grouped-query attention** (GQA) lets several query heads share one
+# key/value head: $n_{kv} < n$. A **sliding window** bounds $T$: Mistral-7B looks back 4,096 tokens in every layer, Gemma 3
+# 512 or 1,024 in five layers of six. Their lines bend:
+
+# %%
+show.show(
+    show.memory_plots.cache_growth(
+        ["llama-2-7b", "llama-2-70b", "llama-3.1-8b", "mistral-7b", "gemma-3-1b"],
+        [2**n for n in range(9, 17)],
+    ),
+    alt="KV cache in GB over the context from 512 to 65,536 tokens. Llama-2-7B is highest and reaches 34 GB; Llama-2-70B, "
+    "with GQA, 21 GB; Llama-3.1-8B 8.6 GB. Mistral-7B stays flat at 0.5 GB from 4,096 tokens on. Gemma 3 1B is lowest.",
+)
+
+# %% [markdown]
+# Llama-2-70B has ten times the parameters of Llama-2-7B and a *smaller* cache. The batch multiplies: a server with
+# 32 conversations of 4,096 tokens on Llama-2-7B keeps 69 GB of cache beside 13.5 GB of weights. (The activations below are those of
+# reading all 32 prompts at once; a server reads them in turns.)
+
+# %%
+print(memory.inference("llama-2-7b", context=4096, batch=32))
+
+# %% [markdown]
+# ## 5. Training: gradients and optimizer states
+#
+# Full finetuning keeps, for each parameter, a gradient and the optimizer's states. Adam has two: a running mean of the
+# gradient and one of its square. They are kept in fp32, for reasons that lecture 02 shows: small updates vanish in 16 bits.
+# The classic recipe of mixed precision also keeps an fp32 **master copy** of the weights (Micikevicius et al. 2018).
+#
+# | | bytes a parameter |
+# |---|---|
+# | weights, bf16 | 2 |
+# | gradients, bf16 | 2 |
+# | Adam, two fp32 moments | 4 + 4 |
+# | fp32 master copy | 4, if kept |
+# | **sum** | **12, or 16** |
+
+# %%
+arch = memory.architecture("llama-2-7b")
+for name in ("sgd", "sgd-momentum", "adamw-8bit", "adamw", "adamw-fp32", "adamw-master"):
+    states = memory.optimizer(name).state_bytes(arch.tensors, "bf16")
+    print(
+        f"{name:<13} {memory.in_gb(states):>9} of states, {states / arch.parameters():6.3f} bytes a parameter"
+    )
+
+# %% [markdown]
+# `adamw` is what `torch.optim.AdamW` does when it is given bf16 parameters: bf16 moments. `adamw-8bit` is bitsandbytes'
+# block-wise 8-bit Adam (Dettmers et al. 2022): blocks of 256, one fp32 absmax each.
+#
+# You will read that training a 7B takes **66**, **84** or **112 GB**. All three start from $7 \cdot 10^9$. Which bytes does each
+# forget?
+
+# %%
+sums = {
+    "“66 GB”": {"weights": 14, "gradients": 14, "optimizer": 28, "activations": 10},
+    "“84 GB”": {"weights": 14, "gradients": 14, "optimizer": 56},
+    "112 GB": {"weights": 14, "gradients": 14, "optimizer": 56, "master copy": 28},
+}
+for name, parts in sums.items():
+    print(f"{name:<9} = " + " + ".join(f"{size} {part}" for part, size in parts.items()))
+
+# %%
+show.show(
+    show.memory_plots.training_sums(sums),
+    alt="Three stacked bars. 66 GB counts one moment, 28 GB, and 10 GB of activations. 84 GB counts both moments, 56 GB, and "
+    "no activations. 112 GB adds a master copy of 28 GB.",
+)
+
+# %% [markdown]
+# - **66** forgets one of Adam's two moments: 28 GB is *one* fp32 number for each parameter. It alone counts activations.
+# - **84** has both moments, no master copy, and no activations. (One lecture calls its 56 GB "fp32 master + two fp32
+#   moments"; that would be 84 GB by itself.)
+# - **112** is the whole classic recipe, still without activations.
+#
+# The often quoted **780 GB for 65B** is the 84 of a larger model: 12 bytes for each of Llama-65B's parameters.
+
+# %%
+n = memory.architecture("llama-1-65b").parameters()
+print(f"{n:,} × 12 B = {n * 12 / memory.GB:.0f} GB")
+
+# %%
+show.Question(
+    "Adam with fp32 moments on 7·10⁹ bf16 parameters, no master copy. How large are its states?",
+    show.Choice("28 GB", "That is one fp32 number for each parameter. Adam keeps two."),
+    show.Choice("56 GB", "Two moments of 4 bytes: 8 bytes × 7·10⁹.", right=True),
+    show.Choice("84 GB", "That would include an fp32 master copy; the question has none."),
+    show.Choice("14 GB", "That is one bf16 copy, the size of the gradients."),
+)
+
+# %% [markdown]
+# ## 6. Activations: what the backward needs
+#
+# The backward pass needs values from the forward pass. For $y = W x$ the gradient of $W$ is
+# $\partial L / \partial y \cdot x^\top$, so $x$ must be kept; the gradient of $x$ is $W^\top \partial L / \partial y$, which needs
+# $W$ only. If $W$ is *frozen*, nobody needs $x$. By hand: a Linear from 3 to 2 features on 5 tokens in fp32 keeps
+# $5 \cdot 3 \cdot 4 = 60$ bytes. Autograd agrees, and keeps nothing for a frozen weight:
+
+# %%
+x = torch.ones(5, 3, requires_grad=True)
+weight = torch.ones(2, 3, requires_grad=True)
+frozen = torch.ones(2, 3)
+for name, w in (("trained", weight), ("frozen", frozen)):
+    print(name, measure.saved_for_backward(lambda w=w: (x @ w.T).sum(), besides=[w]), "bytes")
+
+# %% [markdown]
+# Going through a decoder layer this way gives, for each token, with width $h$, MLP width $f$, query width $q$, key width $k$
+# and $e$ bytes a value:
+#
+# - two norms: the input in fp32, the normalized input, the input of what follows: $2h(4 + 2e)$;
+# - attention, with a fused kernel: queries, keys, values and output: $e(2q + 2k)$, and 4 bytes for each head;
+# - the MLP: gate, its activation, up, and their product: $4ef$.
+
+# %%
+arch = memory.architecture("llama-2-7b")
+h, f, q, k, e = arch.hidden_size, arch.intermediate_size, arch.query_size, arch.kv_size, 2
+by_hand = 2 * (h * (4 + 2 * e) + 4) + e * (2 * q + 2 * k) + 4 * arch.num_heads + 4 * e * f
+print("by hand   ", by_hand, "bytes for each token and layer")
+print("in package", sum(memory.layer_parts(arch).values()), memory.layer_parts(arch))
+
+# %%
+show.show(
+    show.memory_plots.layer_parts("llama-2-7b"),
+    alt="For each token and layer of Llama-2-7B, full finetuning keeps 187 kB, nearly half of it in the MLP. "
+    "LoRA on all Linears keeps 275 kB: less in norms and MLP, but 143 kB for the adapters.",
+)
+
+# %% [markdown]
+# A surprise: LoRA keeps *more* activations. The frozen Linears need no inputs, but every adapter does, and peft keeps
+# adapters in fp32, so each makes an fp32 copy of a bf16 input. LoRA saves gradients and states, not activations.
+#
+# What does save them is **activation checkpointing** (Chen et al. 2016; transformers calls it gradient checkpointing): keep only
+# each layer's input, $e \cdot h$ bytes a token, and compute the layer again in the backward. And one part does not care how many
+# layers there are: the logits. The loss is computed in fp32 over the whole vocabulary $V$, and at the start of the backward three
+# tensors of $4V$ bytes a token are alive: log-probabilities and two gradients.
+
+# %%
+for checkpointing in (False, True):
+    found = memory.activations("llama-2-7b", length=2048, checkpointing=checkpointing)
+    print(
+        f"checkpointing {checkpointing!s:<6} saved {memory.in_gb(found.saved):>9}   peak {memory.in_gb(found.peak):>9}"
+    )
+for name in ("llama-2-7b", "llama-3.1-8b", "gemma-3-270m"):
+    vocabulary = memory.architecture(name).vocab_size
+    print(
+        f"{name:<13} V = {vocabulary:>7,}: the loss of 2,048 tokens takes {memory.in_gb(12 * vocabulary * 2048)}"
+    )
+
+# %%
+show.show(
+    show.memory_plots.activation_bars("llama-2-7b", 2048),
+    alt="With everything kept, activations take 13.1 GB, nearly all in the layers. With checkpointing 1.4 GB: "
+    "0.5 GB of layer inputs, and the rest in the head and the loss.",
+)
+
+# %% [markdown]
+# For Gemma 3 270M the loss alone takes 6.4 GB, twelve times the 16-bit weights. A figure such as "Gemma 3 270M trains in
+# 13 GB" means nothing without the batch and the length.
+
+# %% [markdown]
+# ## 7. LoRA and QLoRA
+#
+# LoRA (Hu et al. 2021) freezes $W$ and adds $B A$ with $A$ of shape $(r, \text{in})$, $B$ of shape $(\text{out}, r)$:
+# $r(\text{in} + \text{out})$ trainable parameters for each Linear. Only these have gradients and states.
+
+# %%
+all_linear = memory.Lora(16)
+q_and_v = memory.Lora(16, ("q_proj", "v_proj"))
+for name in ("llama-2-7b", "mistral-7b"):
+    total = memory.architecture(name).parameters()
+    for lora in (q_and_v, all_linear):
+        n = lora.parameters(name)
+        print(f"{name:<11} r=16 on {len(lora.targets)} Linears: {n:>11,} trainable, {n / total:.2%}")
+
+# %% [markdown]
+# What remains is the frozen 16-bit base. QLoRA (Dettmers et al. 2023) stores that in NF4 with double quantization. Four budgets,
+# one model, one sequence of 2,048 tokens, checkpointing on. A dashed line is the memory that a device leaves to tensors: what its
+# driver reports, less half a GiB for the device's own context.
+
+# %%
+options = {"length": 2048, "checkpointing": True}
+budgets = {
+    "QLoRA": memory.qlora("llama-2-7b", **options),
+    "LoRA": memory.lora("llama-2-7b", **options),
+    "full": memory.full_finetuning("llama-2-7b", **options),
+    "full, master copy": memory.full_finetuning("llama-2-7b", optim="adamw-master", **options),
+}
+print(budgets["QLoRA"], budgets["LoRA"], sep="\n\n")
+
+# %%
+show.show(
+    show.budget_bars(list(budgets.items())),
+    alt="Stacked bars for Llama-2-7B: QLoRA 6.8 GB fits on an RTX 4060; LoRA 15.5 GB ends just below a T4's line; full "
+    "finetuning 82 GB just fits on an A100 80GB, with a master copy 109 GB only on an H200.",
+)
+
+# %% [markdown]
+# Look at QLoRA's weights: 4.39 GB, not 3.87. peft's `prepare_model_for_kbit_training` casts everything that is not quantized up
+# to fp32, for stability. Embeddings and head double, and the residual stream with its activations becomes fp32 as well.
+#
+# ### What if?
+#
+# Move the controls. Which batch still fits on a T4 with QLoRA? What does LoRA need without checkpointing? When does the cache
+# outweigh the weights? Below it stands the picture of its first state, for pages that do not run.
+
+# %%
+show.Calculator()
+
+# %%
+show.show(
+    show.Calculator().figure(),
+    alt="The calculator's first state: stacked bars for Llama-2-7B at 2,048 tokens. Inference in NF4 takes 5.2 GB, QLoRA 6.8 GB "
+    "(emphasised), LoRA 15.5 GB, full finetuning 82 GB, with a line for each device's memory.",
+)
+
+# %%
+print(
+    "QLoRA fits on:",
+    ", ".join(fit.device.name for fit in memory.qlora("llama-2-7b", length=2048).fits_on() if fit.fits),
+)
+
+# %%
+show.Question(
+    "LoRA on a 16-bit 65B model needs about…",
+    show.Choice(
+        "780 GB", "That is full finetuning with Adam: 12 bytes a parameter. LoRA trains 0.3 % of them."
+    ),
+    show.Choice(
+        "131 GB and activations",
+        "The frozen 16-bit weights, a few GB for the adapters, and activations.",
+        right=True,
+    ),
+    show.Choice("38 GB and activations", "That is QLoRA: the base in 4 bits."),
+    show.Choice("33 GB", "That is 4 bits × 65·10⁹, nominal, with no scales, adapters or activations."),
+)
+
+# %% [markdown]
+# ## 8. Is any of this true?
+#
+# A formula is a claim. So we hold it against real tensors: small models of transformers with random weights, quantized by
+# bitsandbytes, adapted by peft, trained by real optimizers. Bytes are counted in storages, the blocks of memory behind tensors.
+# *Measured here*, in the cell below:
+
+# %%
+rows = [trials.weights("llama", fmt) for fmt in ("bf16", "int8", "nf4", "nf4+dq")]
+rows += [trials.kv_cache("llama", 3, 100), trials.kv_cache("gemma3", 3, 100)]
+rows += [*trials.training_states("llama", "adamw"), trials.training_states("llama", "adamw-8bit")[1]]
+for family in ("llama", "gemma3"):
+    for length in (48, 160):
+        rows += [
+            trials.saved_activations(family, "bf16", 1, length, checkpointing)
+            for checkpointing in (False, True)
+        ]
+rows += [trials.saved_activations("llama", "bf16", 1, 160, False, memory.Lora(8))]
+print(trials.table(rows))
+
+# %% [markdown]
+# Weights, caches, gradients and optimizer states agree to the byte. Activations agree within a percent or two; what the
+# formula leaves out are small tables of the rotary embedding, which weigh more the smaller the model is.
+#
+# On a GPU the same budgets are held against the allocator's peak, for a 7B-shaped model, by a script. Its results file says:
+
+# %%
+found = results.load("device_memory")
+print(found)
+show.show(
+    show.memory_plots.device_rows(found), alt="Predicted against measured peak."
+) if found.measured else None
+
+# %% [markdown]
+# ## Often misquoted
+#
+# Figures from five widely read lectures, each with a verdict and the values that decide it, computed here from the expression
+# beside them. **Weights first.**
+
+# %%
+claims.check("000-weights-7b", "000-gemma-int4", "000-gemma-sizes", "000-int4-4x", "000-70b")
+
+# %%
+claims.check("002-a100", "002-gguf", "003-42-each", "003-gptq-disk", "004-mistral-32-8", "004-int8-half")
+
+# %% [markdown]
+# **Scales and double quantization.**
+
+# %%
+claims.check("000-dq-65b", "001-dq-cost", "001-dq-saving", "003-scale-bits", "003-q8-0", "003-dq-128")
+
+# %% [markdown]
+# **Cache and inference.**
+
+# %%
+claims.check("002-kv", "002-8gb", "001-exercise-13b")
+
+# %% [markdown]
+# **Training.**
+
+# %%
+claims.check("000-training-66", "003-master", "003-70b-840", "000-gemma-training")
+
+# %% [markdown]
+# **LoRA and QLoRA.**
+
+# %%
+claims.check(
+    "000-lora-780", "000-lora-slightly", "003-lora-4096", "003-20m", "001-trainable", "004-mistral-lora"
+)
+
+# %%
+claims.check("000-7b-on-12gb", "000-gemma-qlora", "001-5gb", "003-qlora-3.7", "003-65b-qlora")
+
+# %% [markdown]
+# ## Summary
+#
+# | part | bytes | shrinks with |
+# |---|---|---|
+# | weights | count × effective bits / 8, the rest in 16 bits | fewer bits; not below what stays in 16 bits |
+# | KV cache | $2 L n_{kv} d \, T b e$ | GQA, windows, an 8-bit cache |
+# | gradients | trainable count × 2 (or 4) | LoRA |
+# | optimizer | 8 a trainable parameter for Adam, 12 with a master copy, 2 in 8 bits | LoRA, 8-bit states |
+# | activations | layers × tokens × what a layer keeps, or its input only | checkpointing, shorter or fewer sequences |
+# | the loss | 12 bytes × vocabulary × tokens | shorter or fewer sequences |
+#
+# **Papers.** Hu et al. 2021, *LoRA*, section 4. Dettmers et al. 2023, *QLoRA*, sections 1 and 3 (NF4, double quantization,
+# paged optimizers). Dettmers et al. 2022, *8-bit Optimizers via Block-wise Quantization*, section 2. Micikevicius et al. 2018,
+# *Mixed Precision Training*, section 3. Chen et al. 2016, *Training Deep Nets with Sublinear Memory Cost*, section 3. Korthikanti et al.
+# 2022, *Reducing Activation Recomputation in Large Transformer Models*, section 4. Ainslie et al. 2023, *GQA*, section 2.
+#
+# **Now you:** [assignment 01](assignments/01_memory.ipynb).
