@@ -63,7 +63,7 @@ c.Exchange.assignment_dir = "fetched"
 # STUDENT_anything_01_memory.ipynb, or lie in a folder or a zip file called STUDENT or STUDENT_anything.
 c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?!extracted[/\\])(?P<student_id>[^/\\_]+)(?:_[^/\\]*)?[/\\_](?P<file_id>\d\d_[a-z0-9_]+)\.ipynb$"
 
-# Seconds a cell may take, and the whole notebook; bytes of output a cell keeps, and after which it is stopped.
+# Seconds a cell may take, and the whole notebook; characters of output a cell keeps, and after which it is stopped.
 c.Execute.timeout = 30
 c.LimitedExecute.notebook_timeout = 120
 c.LimitedExecute.kept_output = 1_000_000
@@ -72,11 +72,10 @@ c.LimitedExecute.max_output = 20_000_000
 c.Execute.iopub_timeout = 10
 c.Execute.shutdown_kernel = "immediate"
 c.Execute.store_widget_state = False
-c.Execute.coalesce_streams = True
-# `nbgrader validate` and the Validate button take stderr for a failure and cannot be told otherwise. So their kernel,
-# like the one that grades, sends stderr as stdout: warnings and progress bars are shown and fail nothing.
+# The kernel stops endless output at its source. And `nbgrader validate`, like the Validate button, takes stderr for a
+# failure and cannot be told otherwise: there the kernel sends stderr as stdout, so that warnings fail nothing.
 c.Execute.extra_arguments = [
-    '--IPKernelApp.exec_lines=__import__("sys").stderr.name = "stdout"',
+    "--IPKernelApp.extra_extensions=coursepkg.grading.kernel",
     "--IPKernelApp.log_level=40",
 ]
 

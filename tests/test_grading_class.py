@@ -52,7 +52,7 @@ def test_a_written_answer_awaits_a_person_and_a_blank_one_does_not(honest: Grade
 def test_the_table_says_what_to_look_at(graded_course: Graded) -> None:
     rows = [line for line in graded_course.printed.splitlines() if line.startswith("│")]
     said = {line.split("│")[1].strip(): line for line in rows}
-    assert "no answer: double, largest" in said["blank"]
+    assert "no answer: double, largest, why" in said["blank"]
     assert "largest" in said["half"]
     assert "KeyError" in said["raises"] and "needs manual grading" in said["raises"]
     assert "double: stopped after 4 s" in said["loops"]

@@ -37,8 +37,10 @@ class LimitedExecute(Execute):
     notebook_timeout = Integer(120, help="Seconds that all cells of a notebook may take together.").tag(
         config=True
     )
-    kept_output = Integer(1_000_000, help="Bytes of output that are kept of one cell.").tag(config=True)
-    max_output = Integer(20_000_000, help="Bytes of output after which a cell is stopped.").tag(config=True)
+    kept_output = Integer(1_000_000, help="Characters of output that are kept of one cell.").tag(config=True)
+    max_output = Integer(20_000_000, help="Characters of output after which a cell is stopped.").tag(
+        config=True
+    )
 
     def preprocess(
         self, nb: NotebookNode, resources: ResourcesDict, km: object = None
@@ -181,7 +183,7 @@ class LimitedExecute(Execute):
         return earlier is not None
 
     def _room(self, size: int) -> int:
-        """How much of `size` more bytes the cell may keep. Stops the cell when it has printed far too much."""
+        """How much of `size` more characters the cell may keep. Stops the cell when it has printed far too much."""
         self._arrived += size + MESSAGE
         if self._arrived > self.max_output and not self._stopped:
             self._stopped = f"stopped: it had printed more than {self.max_output / 1e6:g} MB"

@@ -1,7 +1,8 @@
 """What the kernel that grades or validates does differently; an IPython extension that it loads when it starts.
 
-stderr goes where stdout goes, because nbgrader takes text on stderr for a failed test. And a cell that prints without
-end is stopped here, at the source: what it has printed would else reach the grader in messages of hundreds of MB.
+A cell that prints without end is stopped here, at the source: what it has printed would else reach the grader in
+messages of hundreds of MB. And where nbgrader validates, stderr goes where stdout goes, because its validator takes
+text on stderr for a failed test and cannot be told otherwise.
 """
 
 import os
@@ -19,7 +20,8 @@ class OutputLimit(BaseException):
 
 def load_ipython_extension(shell: object) -> None:
     """Called by IPython."""
-    sys.stderr.name = "stdout"
+    if "NBGRADER_VALIDATING" in os.environ:
+        sys.stderr.name = "stdout"
     limit = Limit(int(os.environ.get(VARIABLE, DEFAULT)))
     for stream in (sys.stdout, sys.stderr):
         stream.write = limit.on(stream.write)
