@@ -424,7 +424,7 @@ show.Calculator()
 # %%
 show.show(
     show.Calculator().figure(),
-    alt="The calculator's first state: stacked bars for Llama-2-7B at 2,048 tokens. Inference in NF4 takes 5.2 GB, QLoRA 6.8 GB "
+    alt="The calculator's first state: stacked bars for Llama-2-7B at 2,048 tokens. Inference in NF4 takes 5.1 GB, QLoRA 6.8 GB "
     "(emphasised), LoRA 15.5 GB, full finetuning 82 GB, with a line for each device's memory.",
 )
 

@@ -1,0 +1,65 @@
+"""Figures that have words, questions that answer back, a calculator that follows its controls."""
+
+import pytest
+
+from coursepkg import memory, show
+
+
+def test_a_figure_without_words_is_refused():
+    made, _ = show.figure()
+    assert show.show(made, "A line.").alt == "A line."
+    with pytest.raises(ValueError, match="alt text"):
+        show.show(made, "  ")
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    draw = show.memory_plots.parameter_shares
+    assert show.png(draw(["llama-2-7b"])) == show.png(draw(["llama-2-7b"])) != show.png(draw(["gemma-3-1b"]))
+
+
+class TestQuestion:
+    right = show.Choice("4", "Two and two.", right=True)
+    wrong = show.Choice("5", "One too many.")
+
+    def test_pressing_a_button_explains(self):
+        asked = show.Question("2 + 2?", self.right, self.wrong)
+        asked.buttons[1].click()
+        assert asked.answer.value == "<b>No.</b> One too many."
+        asked.buttons[0].click()
+        assert asked.answer.value == "<b>Right.</b> Two and two."
+
+    @pytest.mark.parametrize("choices", [(wrong,), (right, right), (right, show.Choice("3", ""))])
+    def test_needs_one_right_choice_and_feedback_for_all(self, choices):
+        with pytest.raises(ValueError, match="exactly one right"):
+            show.Question("?", *choices)
+
+
+class TestCalculator:
+    def test_every_control_changes_picture_or_verdict(self):
+        for control, value in [
+            *[("model", "gemma-3-1b"), ("method", "inference"), ("weights", "int8"), ("batch", 4)],
+            *[("length", 512), ("checkpointing", False)],
+        ]:
+            calculator = show.Calculator()
+            before = calculator.picture.value, calculator.verdict.value
+            getattr(calculator, control).value = value
+            assert calculator.picture.value != before[0] and calculator.verdict.value != before[1], control
+
+    @pytest.mark.parametrize("method", ["inference", "QLoRA", "LoRA", "full finetuning"])
+    @pytest.mark.parametrize("weights", ["fp32", "bf16", "int8", "int4-g128", "nf4", "nf4+dq"])
+    def test_every_combination_has_an_answer(self, method, weights):
+        calculator = show.Calculator()
+        calculator.method.value, calculator.weights.value = method, weights
+        assert "llama-2-7b" in calculator.verdict.value
+
+    def test_the_verdict_is_the_packages(self):
+        budget = memory.qlora("llama-2-7b", 2048)
+        text = show.Calculator().verdict.value
+        assert memory.in_gb(budget.total) in text
+        for fit in budget.fits_on():
+            assert (fit.device.name in text) == fit.fits
+
+    def test_a_model_that_fits_nowhere(self):
+        calculator = show.Calculator()
+        calculator.model.value, calculator.method.value = "llama-3.1-405b", "full finetuning"
+        assert "none of the devices listed" in calculator.verdict.value
