@@ -325,7 +325,7 @@ check.hidden(
         ),
         case(
             tiny | {"head_dim": 8},
-            expected=252 + 4 * 4 * 8,
+            expected=252 + 4 * 4 * 12,
             label="head_dim given",
             hint="The heads together need not be hidden_size wide: use head_dim.",
         ),
@@ -800,10 +800,11 @@ check.hidden(
             hint="Never below zero.",
         ),
         case(
-            10**18 + 8,
-            10**18 - 1,
+            3 * (10**17 + 7) - 1,
+            0,
             3,
-            expected=3,
+            max_context=10**18,
+            expected=10**17 + 6,
             label="very large numbers",
             hint="Divide whole numbers with //; floats lose the last digits.",
         ),
