@@ -4,6 +4,7 @@ import hashlib
 import html
 import logging
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -244,16 +245,17 @@ class _Assignment:
 
 
 class _Errors(logging.Handler):
-    """Keeps the last line of the last error that was logged: of a traceback, the exception."""
+    """Keeps, in one line, the last exception that nbgrader caught and logged."""
 
     def __init__(self) -> None:
         super().__init__(level=logging.ERROR)
         self.last = ""
 
     def emit(self, entry: logging.LogRecord) -> None:
-        lines = entry.getMessage().strip().splitlines()
-        if len(lines) > 1 and lines[0].startswith("Traceback"):
-            self.last = lines[-1].rpartition(": ")[2][:300] or lines[-1][:300]
+        error = sys.exc_info()[1]
+        if error is not None:
+            first = str(error).strip().split("\n")[0][:300]
+            self.last = f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 @contextmanager

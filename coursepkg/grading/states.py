@@ -54,12 +54,15 @@ def standing(
 ) -> Standing:
     """The standing of one student."""
     submitted = folder(coursedir, "submitted", student, assignment.name)
+    known = record.load(gradebook, assignment.name, student)
     try:
         submission = gradebook.find_submission(assignment.name, student)
     except MissingEntry:
-        state = State.NOT_GRADED if submitted.is_dir() else State.NOT_SUBMITTED
-        return Standing(student, state, "collected, not graded yet" if submitted.is_dir() else "")
-    known = record.load(gradebook, assignment.name, student)
+        if known.failed:
+            return Standing(student, State.FAILED, known.failed)
+        if submitted.is_dir():
+            return Standing(student, State.NOT_GRADED, "collected, not graded yet")
+        return Standing(student, State.NOT_SUBMITTED)
     result = Standing(student, State.GRADED, timestamp=submission.timestamp, notes=known.notes)
     autograded = folder(coursedir, "autograded", student, assignment.name)
     complete = all((autograded / f"{notebook.name}.ipynb").exists() for notebook in assignment.notebooks)

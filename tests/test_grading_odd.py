@@ -1,0 +1,167 @@
+"""An odd submission costs its own author at most, and is a failure with a reason, not a zero."""
+
+import csv
+import io
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from rich.console import Console
+
+from coursepkg.grading import classroom as grading
+from coursepkg.grading.release import student_version
+from coursepkg.grading.states import State
+from tests import classroom
+from tests.conftest import Graded
+
+SOLVED = {"double": classroom.DOUBLE, "largest": classroom.LARGEST}
+
+
+def cell(nb: NotebookNode, name: str) -> NotebookNode:
+    return next(one for one in nb.cells if classroom.grade_id(one) == name)
+
+
+def changed_test(nb: NotebookNode) -> None:
+    cell(nb, "test_double").source = "pass"
+
+
+def missing_test(nb: NotebookNode) -> None:
+    nb.cells.remove(cell(nb, "test_largest"))
+
+
+def copied_test(nb: NotebookNode) -> None:
+    nb.cells.insert(4, nbformat.from_dict(cell(nb, "test_double") | {"id": "copy"}))
+
+
+def cell_of_another_notebook(nb: NotebookNode) -> None:
+    nb.cells.append(nbformat.from_dict(cell(nb, "double") | {"id": "foreign"}))
+    nb.cells[-1].metadata.nbgrader.grade_id = "elsewhere"
+
+
+def empty_metadata(nb: NotebookNode) -> None:
+    nb.cells.append(nbformat.v4.new_code_cell("1", metadata={"nbgrader": {}}))
+
+
+def other_schema(nb: NotebookNode) -> None:
+    cell(nb, "test_double").metadata.nbgrader.schema_version = 99
+
+
+def kernel_dies(nb: NotebookNode) -> None:
+    cell(nb, "double").source += "\nimport os\nos._exit(1)"
+
+
+def prints_without_end(nb: NotebookNode) -> None:
+    cell(nb, "double").source += "\nwhile True:\n    print('x' * 10_000)"
+
+
+def says_it_failed(nb: NotebookNode) -> None:
+    nb.metadata["coursepkg"] = {"failed": "I would like another chance", "changes": ["forged"]}
+
+
+#: what is odd → state, automatic points, reason, what the table says of it
+EXPECTED = {
+    changed_test: (State.GRADED, 5, "", "test_double had been changed; the course's version was used"),
+    missing_test: (State.MANUAL, None, "a person must grade test_largest", "test_largest is missing"),
+    copied_test: (State.GRADED, 5, "", "test_double occurs more than once; the last of its cells was graded"),
+    cell_of_another_notebook: (State.GRADED, 5, "", ""),
+    empty_metadata: (State.GRADED, 5, "", ""),
+    other_schema: (State.FAILED, None, "its nbgrader metadata is of another version", "another version"),
+    kernel_dies: (State.FAILED, None, "the kernel died while it ran cell 3", "the kernel died"),
+    prints_without_end: (State.GRADED, 5, "", ""),
+    says_it_failed: (State.GRADED, 5, "", ""),
+}
+UNREADABLE = {
+    "not_json": ("{not json", "NotJSONError: Notebook does not appear to be JSON: '{not json'"),
+    "not_a_notebook": ('{"cells": 3}', ""),
+    "empty": ("", "NotJSONError: Notebook does not appear to be JSON: ''"),
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> Graded:
+    root = classroom.make_course(tmp_path_factory.mktemp("odd"))
+    released = student_version(classroom.notebook(), classroom.MINI, root)
+    for make_odd in EXPECTED:
+        nb = classroom.submission(released, SOLVED)
+        make_odd(nb)
+        classroom.submit(root, make_odd.__name__, nb)
+    for student, (text, _) in UNREADABLE.items():
+        classroom.submit(root, student, text)
+    classroom.submit(root, "zoe", classroom.submission(released, SOLVED))
+    misnamed = classroom.submit(root, "misnamed", classroom.submission(released, SOLVED))
+    misnamed.rename(misnamed.with_name("final version.ipynb"))
+    shadowing = classroom.submit(root, "shadows", classroom.submission(released, SOLVED))
+    shadowing.with_name("warnings.py").write_text("raise RuntimeError('shadowed')\n", encoding="utf-8")
+    printed = io.StringIO()
+    standings = grading.main(classroom.MINI, console=Console(file=printed, width=160), root=root)
+    by_student = {one.student: one for one in standings}
+    return Graded(root, classroom.MINI, classroom.notebook(), {}, by_student, printed.getvalue())
+
+
+@pytest.mark.parametrize("make_odd", EXPECTED, ids=lambda one: one.__name__)
+def test_an_odd_notebook(odd: Graded, make_odd) -> None:
+    state, points, reason, says = EXPECTED[make_odd]
+    standing = odd.standings[make_odd.__name__]
+    assert (standing.state, standing.automatic) == (state, points)
+    assert standing.reason.startswith(reason)
+    assert says in " ".join([standing.reason, *standing.notes])
+    assert "forged" not in standing.notes
+
+
+@pytest.mark.parametrize("student", UNREADABLE)
+def test_what_is_not_a_notebook_fails_with_a_reason(odd: Graded, student: str) -> None:
+    standing = odd.standings[student]
+    assert (standing.state, standing.score, standing.automatic) == (State.FAILED, None, None)
+    assert standing.reason and standing.reason.startswith(UNREADABLE[student][1])
+
+
+def test_a_notebook_of_another_name_is_not_passed_over(odd: Graded) -> None:
+    standing = odd.standings["misnamed"]
+    assert standing.state is State.FAILED
+    assert (
+        standing.reason == "there is no 90_mini.ipynb in it but final version.ipynb; rename it, or ask for it"
+    )
+
+
+def test_the_class_goes_on_to_the_last(odd: Graded) -> None:
+    assert odd.standings["zoe"].automatic == 5
+    assert odd.standings["shadows"].automatic == 5, "a module of the student's own does not reach the kernel"
+    assert not list((odd.root / "autograded").rglob("*.py"))
+
+
+def test_the_author_reads_why_on_the_feedback_page(odd: Graded) -> None:
+    for student in ("kernel_dies", "other_schema", "not_json", "misnamed"):
+        page = odd.root / "feedback" / student / classroom.MINI / f"{classroom.MINI}.html"
+        text = page.read_text(encoding="utf-8")
+        assert "could not be graded" in text
+        assert odd.standings[student].reason.split(":")[0] in text
+
+
+def test_the_export_has_a_state_for_everyone_and_no_zero_that_was_not_earned(odd: Graded) -> None:
+    with (odd.root / f"grades_{classroom.MINI}.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["student_id"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == odd.standings.keys()
+    for student, row in rows.items():
+        state = odd.standings[student].state
+        assert row["state"] == state
+        assert (row["score"] == "") == (state is not State.GRADED)
+        assert (row["automatic_score"] == "0.0") is False
+    assert rows["misnamed"]["reason"] == odd.standings["misnamed"].reason
+
+
+def test_a_submission_that_fails_after_a_graded_one_loses_the_old_score(odd: Graded) -> None:
+    path = odd.root / "submitted" / "zoe" / classroom.MINI / f"{classroom.MINI}.ipynb"
+    text = path.read_text(encoding="utf-8")
+    try:
+        for broken in ("{", None):
+            path.unlink()
+            if broken:
+                path.write_text(broken, encoding="utf-8")
+            (path.parent / "other.txt").write_text("left", encoding="utf-8")
+            standings = grading.main(classroom.MINI, students=["zoe"], root=odd.root)
+            zoe = next(one for one in standings if one.student == "zoe")
+            assert (zoe.state, zoe.score, zoe.automatic) == (State.FAILED, None, None)
+    finally:
+        path.write_text(text, encoding="utf-8")
+    standings = grading.main(classroom.MINI, students=["zoe"], root=odd.root)
+    assert next(one for one in standings if one.student == "zoe").automatic == 5
