@@ -243,14 +243,15 @@ def submit(root: Path, student: str, nb: NotebookNode | str, assignment: str = M
 
 def secret_lines(instructors: NotebookNode) -> set[str]:
     """Lines that no student may read: of solutions, hidden tests and mark schemes, and of nothing else."""
-    secret: set[str] = set()
-    shown: set[str] = set()
+    secret: list[str] = []
+    shown: list[str] = []
     for cell in instructors.cells:
         inside = cell.metadata.nbgrader.solution and cell.cell_type == "markdown"
         for line in cell.source.split("\n"):
             if any(marker in line for marker in ("BEGIN SOLUTION", "BEGIN HIDDEN", "BEGIN MARK")):
                 inside = True
-            (secret if inside else shown).add(line.strip())
+            (secret if inside else shown).append(line.strip())
             if any(marker in line for marker in ("END SOLUTION", "END HIDDEN", "END MARK")):
                 inside = False
-    return {line for line in secret - shown if len(line) >= 12}
+    page = "\n".join(shown)
+    return {line for line in secret if len(line) >= 12 and line not in page}
