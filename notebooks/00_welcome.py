@@ -26,7 +26,6 @@ except ModuleNotFoundError:
     import coursepkg
 
 import torch
-
 from coursepkg import check, claims, memory, runtime, show
 from coursepkg.check import case
 from coursepkg.memory import measure
@@ -60,8 +59,8 @@ print("memory:", machine.device_memory or machine.host_memory)
 # %% [markdown]
 # ## 2. What the course is about, in one number
 #
-# A neural network is a pile of numbers, and each number takes room. Here is one weight as a computer holds it in 16 bits, and a first
-# attempt to hold it in four. Four bits can name 16 positions. Lay a ruler with 16 marks, 0 to 15, from −1 to 1:
+# A neural network is a pile of numbers, and each number takes room: usually 16 bits. What if it had four? Four bits can name 16
+# positions. Lay a ruler with 16 marks, 0 to 15, from −1 to 1, and write down the mark nearest to the weight 0.23:
 #
 # $$\text{step} = \frac{1 - (-1)}{15} = 0.1333 \qquad
 # q = \text{round}\!\left(\frac{0.23 + 1}{0.1333}\right) = \text{round}(9.225) = 9 \qquad
@@ -72,9 +71,8 @@ weight, low, high = 0.23, -1.0, 1.0
 step = (high - low) / 15
 position = round((weight - low) / step)
 restored = position * step + low
-print(
-    f"position {position} of 15, restored {restored:.4f}, error {weight - restored:+.4f}, half a step is {step / 2:.4f}"
-)
+print(f"position {position} of 15, restored as {restored:.4f}")
+print(f"error {weight - restored:+.4f}; half a step is {step / 2:.4f}")
 
 # %% [markdown]
 # The error is never more than half a step, as long as the weight lies on the ruler. Everything in this course is about laying better
@@ -86,9 +84,8 @@ torch.manual_seed(0)
 weights = torch.rand(10_000) * (high - low) + low
 positions = torch.round((weights - low) / step)
 error = weights - (positions * step + low)
-print(
-    f"{positions.unique().numel()} positions used, largest error {error.abs().max():.4f}, half a step {step / 2:.4f}"
-)
+print(positions.unique().numel(), "positions used")
+print(f"largest error {error.abs().max():.4f}; half a step is {step / 2:.4f}")
 
 # %%
 made, (axis,) = show.figure(8.0, 2.6)
@@ -103,19 +100,12 @@ axis.set_xlabel("weight")
 axis.set_ylabel("rounding error")
 show.show(
     made,
-    alt="A saw-tooth: the rounding error over the weight, fifteen teeth, never beyond half a step, 0.067.",
+    alt="A saw-tooth: the rounding error over the weight, fifteen teeth, never beyond "
+    "half a step, 0.067.",
 )
 
 # %%
-show.Question(
-    "Four bits store a weight between −1 and 1 with an error of at most…",
-    show.Choice("half a step, 0.067", "Rounding goes to the nearest of 16 marks, 0.133 apart.", right=True),
-    show.Choice("a whole step, 0.133", "That would be cutting off instead of rounding to the nearest mark."),
-    show.Choice(
-        "1/16 of the range, 0.125",
-        "16 marks make 15 steps between them, and the nearest mark is half a step away.",
-    ),
-)
+show.question("half_a_step")
 
 # %% [markdown]
 # ## 3. Three kinds of bytes, three kinds of numbers
@@ -127,21 +117,24 @@ show.Question(
 # %%
 tensor = torch.zeros(300, 100, dtype=torch.bfloat16)
 view = tensor[:, :10]
-print("nominal :", memory.FORMATS["bf16"].nominal_bytes(300, 10), "bytes for the 3,000 values of the view")
-print("measured:", measure.storage_bytes([view]), "bytes, because the view keeps the whole tensor alive")
 print(
-    "stored  :", memory.FORMATS["nf4"].stored_bytes(300, 10), "bytes if these 3,000 values are written in NF4"
+    "nominal :",
+    memory.FORMATS["bf16"].nominal_bytes(300, 10),
+    "bytes for the 3,000 values of the view",
+)
+print(
+    "measured:",
+    measure.storage_bytes([view]),
+    "bytes, because the view keeps the whole tensor alive",
+)
+print(
+    "stored  :",
+    memory.FORMATS["nf4"].stored_bytes(300, 10),
+    "bytes if these 3,000 values are written in NF4",
 )
 
 # %%
-show.Question(
-    "One GiB is…",
-    show.Choice(
-        "10⁹ bytes", "That is one GB. A driver that reports GiB looks 7 % smaller than a figure in GB."
-    ),
-    show.Choice("2³⁰ bytes", "1,073,741,824 bytes, 7.4 % more than a GB.", right=True),
-    show.Choice("8·10⁹ bits", "That is one GB in bits. GiB counts in powers of two."),
-)
+show.question("gib")
 
 # %% [markdown]
 # ## 4. A widget
@@ -155,8 +148,9 @@ show.Calculator()
 # %%
 show.show(
     show.Calculator().figure(),
-    alt="Stacked bars of the memory that Llama-2-7B needs for inference, QLoRA, LoRA and full finetuning, from 5 to 82 GB, with "
-    "a dashed line for each device's memory.",
+    alt="Stacked bars of the memory that Llama-2-7B needs for inference, QLoRA, LoRA "
+    "and full finetuning, from 5 to 82 GB, with a dashed line for each device's "
+    "memory.",
 )
 
 # %% [markdown]
@@ -204,14 +198,7 @@ check.function(bytes_of, cases)
 # after a few seconds and told. And one exercise never spoils another.
 
 # %%
-show.Question(
-    "A check says “expected 2000; yours is 8 times that”. What is likely?",
-    show.Choice(
-        "Bits were not turned into bytes", "Eight bits are one byte; the factor gives it away.", right=True
-    ),
-    show.Choice("GB and GiB were mixed", "Those differ by 7 %, not by a factor of 8."),
-    show.Choice("The input was wrong", "The check chose the input; it is printed in the message."),
-)
+show.question("factor_of_8")
 
 # %% [markdown]
 # ## Often misquoted

@@ -32,7 +32,6 @@ except ModuleNotFoundError:
     import coursepkg
 
 import torch
-
 from coursepkg import claims, memory, results, show, trials
 from coursepkg.memory import measure
 
@@ -51,7 +50,9 @@ values, bits, block_size, scale_bits = 16, 4, 8, 16
 nominal = values * bits // 8
 scales = values // block_size * scale_bits // 8
 print(f"nominal {nominal} B, scales {scales} B, stored {nominal + scales} B")
-print(f"effective bits: {bits} + {scale_bits}/{block_size} = {bits + scale_bits / block_size}")
+print(
+    f"effective bits: {bits} + {scale_bits}/{block_size} = {bits + scale_bits / block_size}"
+)
 
 # %% [markdown]
 # The package says the same, for any shape. A `StorageFormat` is the bits of a value, the block that shares a scale, and the
@@ -75,18 +76,12 @@ print("stored, 4 × 5:", toy.stored_bytes(4, 5), "B (a begun block needs a whole
 # %%
 for name in ("fp32", "bf16", "int8", "nf4", "nf4+dq", "int4-g128", "Q8_0", "Q4_K"):
     fmt = memory.FORMATS[name]
-    print(f"{name:<10} {fmt.bits:>2} bits nominal, {fmt.effective_bits():7.4f} effective")
+    print(
+        f"{name:<10} {fmt.bits:>2} bits nominal, {fmt.effective_bits():7.4f} effective"
+    )
 
 # %%
-show.Question(
-    "One fp16 scale for each 128 weights of 4 bits: how many bits does a weight take?",
-    show.Choice("4.125", "16 bits shared by 128 weights are 16/128 = 0.125 bits each.", right=True),
-    show.Choice(
-        "4.8", "A widely copied figure. It would take 102 bits of scale for 128 weights; fp16 has 16."
-    ),
-    show.Choice("20", "The scale is shared by the whole block; it is not stored for every weight."),
-    show.Choice("4", "That is the nominal figure: it forgets the scale."),
-)
+show.question("scale_of_128")
 
 # %% [markdown]
 # ## 2. How many parameters are there?
@@ -104,7 +99,12 @@ show.Question(
 # | | | **252** |
 
 # %%
-config = {"model_type": "llama", "vocab_size": 10, "hidden_size": 4, "intermediate_size": 8}
+config = {
+    "model_type": "llama",
+    "vocab_size": 10,
+    "hidden_size": 4,
+    "intermediate_size": 8,
+}
 config |= {"num_hidden_layers": 1, "num_attention_heads": 2}
 tiny = memory.Architecture.from_config(config, "tiny")
 for tensor in tiny.tensors:
@@ -129,13 +129,15 @@ print(f"{'':<15} {'parameters':>16}  {'Linear':>6}  tied")
 for name in models:
     arch = memory.architecture(name)
     share = arch.parameters("linear") / arch.parameters()
-    print(f"{name:<15} {arch.parameters():>16,}  {share:>6.1%}  {'yes' if arch.tied else 'no'}")
+    tied = "yes" if arch.tied else "no"
+    print(f"{name:<15} {arch.parameters():>16,}  {share:>6.1%}  {tied}")
 
 # %%
 show.show(
     show.memory_plots.parameter_shares(models),
-    alt="Bars: the share of parameters in Linear layers grows from 37 % in Gemma 3 270M and 72 % in Qwen2.5 0.5B to 96 % "
-    "in Llama-2-7B and 99 % in the largest models; the rest is embeddings and head.",
+    alt="Bars: the share of parameters in Linear layers grows from 37 % in Gemma 3 270M"
+    " and 72 % in Qwen2.5 0.5B to 96 % in Llama-2-7B and 99 % in the largest "
+    "models; the rest is embeddings and head.",
 )
 
 # %% [markdown]
@@ -155,19 +157,20 @@ for fmt in ("bf16", "int8", "nf4+dq"):
 
 # %%
 arch = memory.architecture("llama-2-7b")
-linear, rest = arch.parameters("linear"), arch.parameters() - arch.parameters("linear")
+linear = arch.parameters("linear")
+rest = arch.parameters() - linear
 bits = memory.FORMATS["nf4+dq"].effective_bits()
-print(f"Linear weights  {linear:>13,} × {bits:.3f} bits = {linear * bits / 8 / memory.GB:.2f} GB")
-print(f"the rest        {rest:>13,} × 16    bits = {rest * 2 / memory.GB:.2f} GB")
-print(
-    f"stored                                      {memory.in_gb(memory.weight_bytes('llama-2-7b', 'nf4+dq'))}"
-)
+stored = memory.weight_bytes("llama-2-7b", "nf4+dq")
+print(f"{linear:>13,} Linear weights × {bits:.3f} bits: {linear * bits / 8e9:.2f} GB")
+print(f"{rest:>13,} others         × 16    bits: {rest * 2 / 1e9:.2f} GB")
+print(f"stored {memory.in_gb(stored)}")
 
 # %%
 show.show(
     show.memory_plots.stored_steps("llama-2-7b"),
-    alt="Six bars in GB: 3.50 nominal for seven billion; 3.24 for the Linear weights alone; plus 0.10 for scales; plus "
-    "0.52 for embeddings, head and norms in 16 bits; 3.87 stored in all; 4.17 without double quantization.",
+    alt="Six bars in GB: 3.50 nominal for seven billion; 3.24 for the Linear weights "
+    "alone; plus 0.10 for scales; plus 0.52 for embeddings, head and norms in 16 "
+    "bits; 3.87 stored in all; 4.17 without double quantization.",
 )
 
 # %% [markdown]
@@ -175,25 +178,14 @@ show.show(
 # for Gemma 3 270M it fails by a factor of three. All formats for one model:
 
 # %%
-print(f"{'llama-2-7b':<11} {'stored':>9}  {'':>10}  of 16 bit")
+sixteen = memory.weight_bytes("llama-2-7b")
 for name in ("fp32", "bf16", "int8", "int4-g128", "nf4", "nf4+dq"):
     size = memory.weight_bytes("llama-2-7b", name)
-    print(
-        f"{name:<11} {memory.in_gb(size):>9}  {memory.in_gib(size):>10}  {size / memory.weight_bytes('llama-2-7b'):.3f}"
-    )
+    gb, gib = memory.in_gb(size), memory.in_gib(size)
+    print(f"{name:<10} {gb:>9}  {gib:>10}  {size / sixteen:.3f} of 16 bit")
 
 # %%
-show.Question(
-    "Which of these does bitsandbytes leave in 16 bits by default?",
-    show.Choice(
-        "The output head", "Yes: the head and the embedding table stay, and so do the norms.", right=True
-    ),
-    show.Choice("down_proj", "All seven Linear layers of a decoder layer are quantized, down_proj too."),
-    show.Choice("k_proj and v_proj", "They are Linear layers like the others, and are quantized."),
-    show.Choice(
-        "The KV cache", "The cache holds activations, not weights; the weights' format does not touch it."
-    ),
-)
+show.question("left_in_16_bits")
 
 # %% [markdown]
 # ## 4. The KV cache
@@ -207,11 +199,16 @@ show.Question(
 # half a MiB. 2,048 tokens: 1 GiB.
 
 # %%
-print(2 * 32 * 32 * 128 * 1 * 1 * 2, "=", memory.kv_cache_bytes("llama-2-7b", context=1))
+print(
+    2 * 32 * 32 * 128 * 1 * 1 * 2, "=", memory.kv_cache_bytes("llama-2-7b", context=1)
+)
 for name in ("llama-2-7b", "llama-3.1-8b", "mistral-7b", "gemma-3-1b", "llama-2-70b"):
     arch = memory.architecture(name)
-    sizes = "  ".join(f"{memory.in_gb(memory.kv_cache_bytes(name, n)):>9}" for n in (2048, 8192, 32768))
-    print(f"{name:<13} {arch.num_kv_heads:>2} of {arch.num_heads:>2} heads keep a cache   {sizes}")
+    sizes = "  ".join(
+        f"{memory.in_gb(memory.kv_cache_bytes(name, n)):>9}"
+        for n in (2048, 8192, 32768)
+    )
+    print(f"{name:<13} {arch.num_kv_heads:>2} of {arch.num_heads:>2} heads  {sizes}")
 
 # %% [markdown]
 # Two ideas make it smaller, and both are in the formula. **Grouped-query attention** (GQA) lets several query heads share one
@@ -224,8 +221,9 @@ show.show(
         ["llama-2-7b", "llama-2-70b", "llama-3.1-8b", "mistral-7b", "gemma-3-1b"],
         [2**n for n in range(9, 17)],
     ),
-    alt="KV cache in GB over the context from 512 to 65,536 tokens. Llama-2-7B is highest and reaches 34 GB; Llama-2-70B, "
-    "with GQA, 21 GB; Llama-3.1-8B 8.6 GB. Mistral-7B stays flat at 0.5 GB from 4,096 tokens on. Gemma 3 1B is lowest.",
+    alt="KV cache in GB over the context from 512 to 65,536 tokens. Llama-2-7B is "
+    "highest and reaches 34 GB; Llama-2-70B, with GQA, 21 GB; Llama-3.1-8B 8.6 GB. "
+    "Mistral-7B stays flat at 0.5 GB from 4,096 tokens on. Gemma 3 1B is lowest.",
 )
 
 # %% [markdown]
@@ -253,11 +251,17 @@ print(memory.inference("llama-2-7b", context=4096, batch=32))
 
 # %%
 arch = memory.architecture("llama-2-7b")
-for name in ("sgd", "sgd-momentum", "adamw-8bit", "adamw", "adamw-fp32", "adamw-master"):
+for name in (
+    "sgd",
+    "sgd-momentum",
+    "adamw-8bit",
+    "adamw",
+    "adamw-fp32",
+    "adamw-master",
+):
     states = memory.optimizer(name).state_bytes(arch.tensors, "bf16")
-    print(
-        f"{name:<13} {memory.in_gb(states):>9} of states, {states / arch.parameters():6.3f} bytes a parameter"
-    )
+    each = states / arch.parameters()
+    print(f"{name:<13} {memory.in_gb(states):>9}, {each:6.3f} bytes a parameter")
 
 # %% [markdown]
 # `adamw` is what `torch.optim.AdamW` does when it is given bf16 parameters: bf16 moments. `adamw-8bit` is bitsandbytes'
@@ -273,13 +277,16 @@ sums = {
     "112 GB": {"weights": 14, "gradients": 14, "optimizer": 56, "master copy": 28},
 }
 for name, parts in sums.items():
-    print(f"{name:<9} = " + " + ".join(f"{size} {part}" for part, size in parts.items()))
+    print(
+        f"{name:<9} = " + " + ".join(f"{size} {part}" for part, size in parts.items())
+    )
 
 # %%
 show.show(
     show.memory_plots.training_sums(sums),
-    alt="Three stacked bars. 66 GB counts one moment, 28 GB, and 10 GB of activations. 84 GB counts both moments, 56 GB, and "
-    "no activations. 112 GB adds a master copy of 28 GB.",
+    alt="Three stacked bars. 66 GB counts one moment, 28 GB, and 10 GB of activations. "
+    "84 GB counts both moments, 56 GB, and no activations. 112 GB adds a master "
+    "copy of 28 GB.",
 )
 
 # %% [markdown]
@@ -295,13 +302,7 @@ n = memory.architecture("llama-1-65b").parameters()
 print(f"{n:,} × 12 B = {n * 12 / memory.GB:.0f} GB")
 
 # %%
-show.Question(
-    "Adam with fp32 moments on 7·10⁹ bf16 parameters, no master copy. How large are its states?",
-    show.Choice("28 GB", "That is one fp32 number for each parameter. Adam keeps two."),
-    show.Choice("56 GB", "Two moments of 4 bytes: 8 bytes × 7·10⁹.", right=True),
-    show.Choice("84 GB", "That would include an fp32 master copy; the question has none."),
-    show.Choice("14 GB", "That is one bf16 copy, the size of the gradients."),
-)
+show.question("adam_states")
 
 # %% [markdown]
 # ## 6. Activations: what the backward needs
@@ -316,7 +317,11 @@ x = torch.ones(5, 3, requires_grad=True)
 weight = torch.ones(2, 3, requires_grad=True)
 frozen = torch.ones(2, 3)
 for name, w in (("trained", weight), ("frozen", frozen)):
-    print(name, measure.saved_for_backward(lambda w=w: (x @ w.T).sum(), besides=[w]), "bytes")
+    print(
+        name,
+        measure.saved_for_backward(lambda w=w: (x @ w.T).sum(), besides=[w]),
+        "bytes",
+    )
 
 # %% [markdown]
 # Going through a decoder layer this way gives, for each token, with width $h$, MLP width $f$, query width $q$, key width $k$
@@ -328,16 +333,25 @@ for name, w in (("trained", weight), ("frozen", frozen)):
 
 # %%
 arch = memory.architecture("llama-2-7b")
-h, f, q, k, e = arch.hidden_size, arch.intermediate_size, arch.query_size, arch.kv_size, 2
-by_hand = 2 * (h * (4 + 2 * e) + 4) + e * (2 * q + 2 * k) + 4 * arch.num_heads + 4 * e * f
+h, f, q, k, e = (
+    arch.hidden_size,
+    arch.intermediate_size,
+    arch.query_size,
+    arch.kv_size,
+    2,
+)
+by_hand = (
+    2 * (h * (4 + 2 * e) + 4) + e * (2 * q + 2 * k) + 4 * arch.num_heads + 4 * e * f
+)
 print("by hand   ", by_hand, "bytes for each token and layer")
 print("in package", sum(memory.layer_parts(arch).values()), memory.layer_parts(arch))
 
 # %%
 show.show(
     show.memory_plots.layer_parts("llama-2-7b"),
-    alt="For each token and layer of Llama-2-7B, full finetuning keeps 187 kB, nearly half of it in the MLP. "
-    "LoRA on all Linears keeps 275 kB: less in norms and MLP, but 143 kB for the adapters.",
+    alt="For each token and layer of Llama-2-7B, full finetuning keeps 187 kB, nearly "
+    "half of it in the MLP. LoRA on all Linears keeps 275 kB: less in norms and "
+    "MLP, but 143 kB for the adapters.",
 )
 
 # %% [markdown]
@@ -352,20 +366,19 @@ show.show(
 # %%
 for checkpointing in (False, True):
     found = memory.activations("llama-2-7b", length=2048, checkpointing=checkpointing)
-    print(
-        f"checkpointing {checkpointing!s:<6} saved {memory.in_gb(found.saved):>9}   peak {memory.in_gb(found.peak):>9}"
-    )
+    saved, peak = memory.in_gb(found.saved), memory.in_gb(found.peak)
+    print(f"checkpointing {checkpointing!s:<5}  saved {saved:>8}, peak {peak:>8}")
 for name in ("llama-2-7b", "llama-3.1-8b", "gemma-3-270m"):
     vocabulary = memory.architecture(name).vocab_size
-    print(
-        f"{name:<13} V = {vocabulary:>7,}: the loss of 2,048 tokens takes {memory.in_gb(12 * vocabulary * 2048)}"
-    )
+    loss = memory.in_gb(12 * vocabulary * 2048)
+    print(f"{name:<12}  V = {vocabulary:>7,}: the loss of 2,048 tokens takes {loss}")
 
 # %%
 show.show(
     show.memory_plots.activation_bars("llama-2-7b", 2048),
-    alt="With everything kept, activations take 13.1 GB, nearly all in the layers. With checkpointing 1.4 GB: "
-    "0.5 GB of layer inputs, and the rest in the head and the loss.",
+    alt="With everything kept, activations take 13.1 GB, nearly all in the layers. With"
+    " checkpointing 1.4 GB: 0.5 GB of layer inputs, and the rest in the head and "
+    "the loss.",
 )
 
 # %% [markdown]
@@ -385,7 +398,8 @@ for name in ("llama-2-7b", "mistral-7b"):
     total = memory.architecture(name).parameters()
     for lora in (q_and_v, all_linear):
         n = lora.parameters(name)
-        print(f"{name:<11} r=16 on {len(lora.targets)} Linears: {n:>11,} trainable, {n / total:.2%}")
+        what = f"{name}, r=16 on {len(lora.targets)} Linears"
+        print(f"{what:<31} {n:>11,} trainable, {n / total:.2%}")
 
 # %% [markdown]
 # What remains is the frozen 16-bit base. QLoRA (Dettmers et al. 2023) stores that in NF4 with double quantization. Four budgets,
@@ -398,15 +412,18 @@ budgets = {
     "QLoRA": memory.qlora("llama-2-7b", **options),
     "LoRA": memory.lora("llama-2-7b", **options),
     "full": memory.full_finetuning("llama-2-7b", **options),
-    "full, master copy": memory.full_finetuning("llama-2-7b", optim="adamw-master", **options),
+    "full, master copy": memory.full_finetuning(
+        "llama-2-7b", optim="adamw-master", **options
+    ),
 }
 print(budgets["QLoRA"], budgets["LoRA"], sep="\n\n")
 
 # %%
 show.show(
     show.budget_bars(list(budgets.items())),
-    alt="Stacked bars for Llama-2-7B: QLoRA 6.8 GB fits on an RTX 4060; LoRA 15.5 GB ends just below a T4's line; full "
-    "finetuning 82 GB just fits on an A100 80GB, with a master copy 109 GB only on an H200.",
+    alt="Stacked bars for Llama-2-7B: QLoRA 6.8 GB fits on an RTX 4060; LoRA 15.5 GB "
+    "ends just below a T4's line; full finetuning 82 GB just fits on an A100 80GB, "
+    "with a master copy 109 GB only on an H200.",
 )
 
 # %% [markdown]
@@ -424,30 +441,23 @@ show.Calculator()
 # %%
 show.show(
     show.Calculator().figure(),
-    alt="The calculator's first state: stacked bars for Llama-2-7B at 2,048 tokens. Inference in NF4 takes 5.1 GB, QLoRA 6.8 GB "
-    "(emphasised), LoRA 15.5 GB, full finetuning 82 GB, with a line for each device's memory.",
+    alt="The calculator's first state: stacked bars for Llama-2-7B at 2,048 tokens. "
+    "Inference in NF4 takes 5.1 GB, QLoRA 6.8 GB (emphasised), LoRA 15.5 GB, full "
+    "finetuning 82 GB, with a line for each device's memory.",
 )
 
 # %%
 print(
     "QLoRA fits on:",
-    ", ".join(fit.device.name for fit in memory.qlora("llama-2-7b", length=2048).fits_on() if fit.fits),
+    ", ".join(
+        fit.device.name
+        for fit in memory.qlora("llama-2-7b", length=2048).fits_on()
+        if fit.fits
+    ),
 )
 
 # %%
-show.Question(
-    "LoRA on a 16-bit 65B model needs about…",
-    show.Choice(
-        "780 GB", "That is full finetuning with Adam: 12 bytes a parameter. LoRA trains 0.3 % of them."
-    ),
-    show.Choice(
-        "131 GB and activations",
-        "The frozen 16-bit weights, a few GB for the adapters, and activations.",
-        right=True,
-    ),
-    show.Choice("38 GB and activations", "That is QLoRA: the base in 4 bits."),
-    show.Choice("33 GB", "That is 4 bits × 65·10⁹, nominal, with no scales, adapters or activations."),
-)
+show.question("lora_65b")
 
 # %% [markdown]
 # ## 8. Is any of this true?
@@ -459,7 +469,10 @@ show.Question(
 # %%
 rows = [trials.weights("llama", fmt) for fmt in ("bf16", "int8", "nf4", "nf4+dq")]
 rows += [trials.kv_cache("llama", 3, 100), trials.kv_cache("gemma3", 3, 100)]
-rows += [*trials.training_states("llama", "adamw"), trials.training_states("llama", "adamw-8bit")[1]]
+rows += [
+    *trials.training_states("llama", "adamw"),
+    trials.training_states("llama", "adamw-8bit")[1],
+]
 for family in ("llama", "gemma3"):
     for length in (48, 160):
         rows += [
@@ -489,16 +502,32 @@ show.show(
 # beside them. **Weights first.**
 
 # %%
-claims.check("000-weights-7b", "000-gemma-int4", "000-gemma-sizes", "000-int4-4x", "000-70b")
+claims.check(
+    "000-weights-7b", "000-gemma-int4", "000-gemma-sizes", "000-int4-4x", "000-70b"
+)
 
 # %%
-claims.check("002-a100", "002-gguf", "003-42-each", "003-gptq-disk", "004-mistral-32-8", "004-int8-half")
+claims.check(
+    "002-a100",
+    "002-gguf",
+    "003-42-each",
+    "003-gptq-disk",
+    "004-mistral-32-8",
+    "004-int8-half",
+)
 
 # %% [markdown]
 # **Scales and double quantization.**
 
 # %%
-claims.check("000-dq-65b", "001-dq-cost", "001-dq-saving", "003-scale-bits", "003-q8-0", "003-dq-128")
+claims.check(
+    "000-dq-65b",
+    "001-dq-cost",
+    "001-dq-saving",
+    "003-scale-bits",
+    "003-q8-0",
+    "003-dq-128",
+)
 
 # %% [markdown]
 # **Cache and inference.**
@@ -517,11 +546,18 @@ claims.check("000-training-66", "003-master", "003-70b-840", "000-gemma-training
 
 # %%
 claims.check(
-    "000-lora-780", "000-lora-slightly", "003-lora-4096", "003-20m", "001-trainable", "004-mistral-lora"
+    "000-lora-780",
+    "000-lora-slightly",
+    "003-lora-4096",
+    "003-20m",
+    "001-trainable",
+    "004-mistral-lora",
 )
 
 # %%
-claims.check("000-7b-on-12gb", "000-gemma-qlora", "001-5gb", "003-qlora-3.7", "003-65b-qlora")
+claims.check(
+    "000-7b-on-12gb", "000-gemma-qlora", "001-5gb", "003-qlora-3.7", "003-65b-qlora"
+)
 
 # %% [markdown]
 # ## Summary

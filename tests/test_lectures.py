@@ -43,7 +43,7 @@ def test_parts(path, part):
 @lectures
 def test_three_questions_a_widget_and_its_picture(path):
     text = source(path)
-    assert text.count("show.Question(") >= 3
+    assert text.count("show.question(") >= 3
     assert "show.Calculator()" in text and "show.Calculator().figure()" in text
 
 

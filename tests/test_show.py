@@ -33,6 +33,14 @@ class TestQuestion:
         with pytest.raises(ValueError, match="exactly one right"):
             show.Question("?", *choices)
 
+    @pytest.mark.parametrize("name", show.questions())
+    def test_every_question_of_the_lectures_is_complete(self, name):
+        assert len(show.question(name).buttons) >= 3
+
+    def test_an_unknown_name(self):
+        with pytest.raises(ValueError, match="there are"):
+            show.question("nothing")
+
 
 class TestCalculator:
     def test_every_control_changes_picture_or_verdict(self):

@@ -11,6 +11,7 @@ from nbformat import NotebookNode, from_dict
 from nbgrader import utils
 from nbgrader.api import Gradebook
 from nbgrader.preprocessors import NbGraderPreprocessor
+from traitlets import List
 
 from coursepkg.grading.notes import noted
 from coursepkg.grading.regions import HIDDEN_TESTS, MARK_SCHEME, without
@@ -38,6 +39,9 @@ class HideTests(NbGraderPreprocessor):
     A cell with hidden tests keeps one output: that it passed, or its message. Where the message is not one of
     coursepkg.check, the student gets the exception's type and the line of their own code that raised it.
     """
+
+    #: nbconvert's HTML exporter sets this for every preprocessor, and complains of one that does not know it.
+    display_data_priority = List().tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         sources = {cell.get("execution_count"): cell.source for cell in nb.cells if cell.cell_type == "code"}

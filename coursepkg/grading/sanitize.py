@@ -61,8 +61,7 @@ class RestoreCells(OverwriteCells):
         self, cell: NotebookNode, resources: ResourcesDict, cell_index: int
     ) -> tuple[NotebookNode, ResourcesDict]:
         self._submitted = cell.source
-        cell, resources = super().preprocess_cell(cell, resources, cell_index)
-        return cell, resources
+        return super().preprocess_cell(cell, resources, cell_index)
 
     def report_change(self, name: str, attr: str, old: object, new: object) -> None:
         """Called by nbgrader before it puts `old` back."""

@@ -3,7 +3,7 @@
 from coursepkg.show import memory_plots
 from coursepkg.show.budgets import Calculator, budget_bars
 from coursepkg.show.figures import COLOURS, figure, png, show
-from coursepkg.show.quiz import Choice, Question
+from coursepkg.show.quiz import Choice, Question, question, questions
 
 __all__ = [
     "COLOURS",
@@ -14,5 +14,7 @@ __all__ = [
     "figure",
     "memory_plots",
     "png",
+    "question",
+    "questions",
     "show",
 ]

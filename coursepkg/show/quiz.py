@@ -1,7 +1,11 @@
-"""Questions that answer back: each wrong choice is a mistake that people make, and is told why."""
+"""Questions that answer back. Their texts stand in `questions.toml`, so that a lecture's cell does not give them away."""
 
+import tomllib
 from dataclasses import dataclass
+from functools import cache
 from html import escape
+from importlib.resources import files
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -39,3 +43,17 @@ class Question(widgets.VBox):
 
     def __repr__(self) -> str:
         return f"{self.text} " + " | ".join(choice.text for choice in self.choices)
+
+
+@cache
+def questions() -> dict[str, dict[str, Any]]:
+    """The lectures' questions by name, as `questions.toml` has them."""
+    return tomllib.loads(files("coursepkg.show").joinpath("questions.toml").read_text(encoding="utf-8"))
+
+
+def question(name: str) -> Question:
+    """The question called `name`, to be shown. Raises ValueError where there is none."""
+    if name not in questions():
+        raise ValueError(f"no question {name!r}; there are {', '.join(questions())}")
+    entry = questions()[name]
+    return Question(entry["text"], *(Choice(**choice) for choice in entry["choices"]))

@@ -46,12 +46,14 @@ coursepkg.hello()
 
 
 # %% solution="stored_bytes"
-def stored_bytes(count: int, bits: int, block_size: int | None = None, scale_bits: int = 32) -> int:
+def stored_bytes(
+    count: int, bits: int, block_size: int | None = None, scale_bits: int = 32
+) -> int:
     """Bytes that `count` values take, with their scales.
 
     >>> stored_bytes(1000, 16)
     2000
-    >>> stored_bytes(128, 4, block_size=64, scale_bits=32)   # 64 bytes of values, 2 scales of 4 bytes
+    >>> stored_bytes(128, 4, block_size=64, scale_bits=32)   # 64 B and 2 scales of 4 B
     72
     """
     ### BEGIN SOLUTION
@@ -68,24 +70,10 @@ check.function(
     stored_bytes,
     [
         case(1000, 16, expected=2000, label="no scales", hint="Eight bits are one byte."),
-        case(
-            128,
-            4,
-            block_size=64,
-            scale_bits=32,
-            expected=72,
-            label="two whole blocks",
-            hint="One scale for each block.",
-        ),
-        case(
-            100,
-            4,
-            block_size=64,
-            scale_bits=16,
-            expected=54,
-            label="a short last block",
-            hint="Round the number of blocks up.",
-        ),
+        case(128, 4, block_size=64, scale_bits=32, expected=72,
+             label="two whole blocks", hint="One scale for each block."),
+        case(100, 4, block_size=64, scale_bits=16, expected=54,
+             label="a short last block", hint="Round the number of blocks up."),
     ],
     without=[memory],
 )
@@ -93,57 +81,22 @@ check.function(
 check.hidden(
     stored_bytes,
     [
-        case(
-            7,
-            4,
-            expected=memory.StorageFormat("a", 4).stored_bytes(7),
-            label="an odd number of 4-bit values",
-            hint="Half a byte cannot be stored: round up to whole bytes.",
-        ),
-        case(
-            4096 * 11008,
-            4,
-            block_size=64,
-            expected=4096 * 11008 // 2 + 4096 * 11008 // 64 * 4,
-            label="a large matrix, default scale",
-            hint="The default scale has 32 bits.",
-        ),
-        case(
-            65,
-            3,
-            block_size=64,
-            scale_bits=16,
-            expected=ceil(65 * 3 / 8) + 4,
-            label="3 bits, one value more than a block",
-            hint="The last, short block needs a whole scale.",
-        ),
-        case(
-            256,
-            8,
-            block_size=256,
-            scale_bits=16,
-            expected=258,
-            label="8 bits, exactly one block",
-            hint="One block has one scale, not two.",
-        ),
-        case(
-            3,
-            2,
-            block_size=64,
-            scale_bits=8,
-            expected=2,
-            label="fewer values than a block",
-            hint="Even a short block has a scale.",
-        ),
-        case(
-            192,
-            4,
-            block_size=64,
-            scale_bits=4,
-            expected=98,
-            label="scales of half a byte",
-            hint="Scales are packed too: add up their bits, then round up to bytes.",
-        ),
+        case(7, 4, expected=memory.StorageFormat("a", 4).stored_bytes(7),
+             label="an odd number of 4-bit values",
+             hint="Half a byte cannot be stored: round up to whole bytes."),
+        case(4096 * 11008, 4, block_size=64,
+             expected=4096 * 11008 // 2 + 4096 * 11008 // 64 * 4,
+             label="a large matrix, default scale", hint="The default scale has 32 bits."),
+        case(65, 3, block_size=64, scale_bits=16, expected=ceil(65 * 3 / 8) + 4,
+             label="3 bits, one value more than a block",
+             hint="The last, short block needs a whole scale."),
+        case(256, 8, block_size=256, scale_bits=16, expected=258,
+             label="8 bits, exactly one block", hint="One block has one scale, not two."),
+        case(3, 2, block_size=64, scale_bits=8, expected=2,
+             label="fewer values than a block", hint="Even a short block has a scale."),
+        case(192, 4, block_size=64, scale_bits=4, expected=98,
+             label="scales of half a byte",
+             hint="Scales are packed too: add up their bits, then round up to bytes."),
     ],
     without=[memory],
 )
@@ -185,16 +138,11 @@ check.function(
     effective_bits,
     [
         case(4, 64, 32, expected=4.5, label="NF4", hint="A block of 64 weights shares 32 bits."),
-        case(4, 128, 16, expected=4.125, label="fp16 scale for each 128", hint="16/128 of a bit, not 0.8."),
-        case(
-            4,
-            64,
-            8,
-            scale_block_size=256,
-            expected=4.126953125,
-            label="NF4 with double quantization",
-            hint="A second-level scale serves 256 scales, so 64 · 256 weights.",
-        ),
+        case(4, 128, 16, expected=4.125,
+             label="fp16 scale for each 128", hint="16/128 of a bit, not 0.8."),
+        case(4, 64, 8, scale_block_size=256, expected=4.126953125,
+             label="NF4 with double quantization",
+             hint="A second-level scale serves 256 scales, so 64 · 256 weights."),
     ],
     without=[memory],
 )
@@ -202,36 +150,16 @@ check.function(
 check.hidden(
     effective_bits,
     [
-        case(
-            3,
-            16,
-            6,
-            scale_block_size=16,
-            second_scale_bits=16,
-            expected=3.4375,
-            label="two levels, a 16-bit second scale",
-            hint="Use second_scale_bits; it is not always 32.",
-        ),
-        case(
-            2,
-            16,
-            8,
-            scale_block_size=16,
-            expected=2.625,
-            label="two levels, small blocks",
-            hint="The second-level scale is shared by scale_block_size scales.",
-        ),
+        case(3, 16, 6, scale_block_size=16, second_scale_bits=16, expected=3.4375,
+             label="two levels, a 16-bit second scale",
+             hint="Use second_scale_bits; it is not always 32."),
+        case(2, 16, 8, scale_block_size=16, expected=2.625,
+             label="two levels, small blocks",
+             hint="The second-level scale is shared by scale_block_size scales."),
         case(8, 32, 16, expected=8.5, label="8 bits", hint="One level only."),
-        case(
-            4,
-            32,
-            8,
-            scale_block_size=64,
-            second_scale_bits=16,
-            expected=4 + 8 / 32 + 16 / (32 * 64),
-            label="other block sizes",
-            hint="Both block sizes are arguments.",
-        ),
+        case(4, 32, 8, scale_block_size=64, second_scale_bits=16,
+             expected=4 + 8 / 32 + 16 / (32 * 64),
+             label="other block sizes", hint="Both block sizes are arguments."),
     ],
     without=[memory],
 )
@@ -268,7 +196,11 @@ def parameter_count(config: dict) -> int:
     mlp = 3 * hidden * intermediate
     layer = attention + mlp + 2 * hidden
     tables = 1 if config.get("tie_word_embeddings", False) else 2
-    return tables * config["vocab_size"] * hidden + config["num_hidden_layers"] * layer + hidden
+    return (
+        tables * config["vocab_size"] * hidden
+        + config["num_hidden_layers"] * layer
+        + hidden
+    )
     ### END SOLUTION
 
 
@@ -290,19 +222,13 @@ llama_2_7b = {
 check.function(
     parameter_count,
     [
-        case(tiny, expected=252, label="a tiny model", hint="Two tables, seven Linears, and three norms."),
-        case(
-            llama_2_7b,
-            expected=6_738_415_616,
-            label="Llama-2-7B",
-            hint="Count the norms, and the output head.",
-        ),
-        case(
-            tiny | {"num_key_value_heads": 1},
-            expected=236,
-            label="one key/value head",
-            hint="k and v are only num_key_value_heads · head_dim wide.",
-        ),
+        case(tiny, expected=252,
+             label="a tiny model", hint="Two tables, seven Linears, and three norms."),
+        case(llama_2_7b, expected=6_738_415_616,
+             label="Llama-2-7B", hint="Count the norms, and the output head."),
+        case(tiny | {"num_key_value_heads": 1}, expected=236,
+             label="one key/value head",
+             hint="k and v are only num_key_value_heads · head_dim wide."),
     ],
     without=[memory],
 )
@@ -311,36 +237,20 @@ catalogue = {name: entry["config"] for name, entry in memory.catalogue().items()
 check.hidden(
     parameter_count,
     [
-        case(
-            catalogue["mistral-7b"],
-            expected=memory.architecture("mistral-7b").parameters(),
-            label="grouped-query attention",
-            hint="k and v are narrower than q and o.",
-        ),
-        case(
-            tiny | {"tie_word_embeddings": True},
-            expected=212,
-            label="tied embeddings",
-            hint="A tied head is the embedding table; count it once.",
-        ),
-        case(
-            tiny | {"head_dim": 8},
-            expected=252 + 4 * 4 * 12,
-            label="head_dim given",
-            hint="The heads together need not be hidden_size wide: use head_dim.",
-        ),
-        case(
-            catalogue["llama-3.1-405b"],
-            expected=memory.architecture("llama-3.1-405b").parameters(),
-            label="a large model",
-            hint="Every layer counts.",
-        ),
-        case(
-            tiny | {"num_hidden_layers": 3, "tie_word_embeddings": False},
-            expected=252 + 2 * 168,
-            label="several layers",
-            hint="The last norm stands once, the layer's two norms in every layer.",
-        ),
+        case(catalogue["mistral-7b"], expected=memory.architecture("mistral-7b").parameters(),
+             label="grouped-query attention", hint="k and v are narrower than q and o."),
+        case(tiny | {"tie_word_embeddings": True}, expected=212,
+             label="tied embeddings", hint="A tied head is the embedding table; count it once."),
+        case(tiny | {"head_dim": 8}, expected=252 + 4 * 4 * 12,
+             label="head_dim given",
+             hint="The heads together need not be hidden_size wide: use head_dim."),
+        case(catalogue["llama-3.1-405b"],
+             expected=memory.architecture("llama-3.1-405b").parameters(),
+             label="a large model", hint="Every layer counts."),
+        case(tiny | {"num_hidden_layers": 3, "tie_word_embeddings": False},
+             expected=252 + 2 * 168,
+             label="several layers",
+             hint="The last norm stands once, the layer's two norms in every layer."),
     ],
     without=[memory],
 )
@@ -378,27 +288,12 @@ def kv_cache(
 check.function(
     kv_cache,
     [
-        case(32, 32, 128, 1, expected=524_288, label="one token of Llama-2-7B", hint="A key and a value."),
-        case(
-            32,
-            8,
-            128,
-            2048,
-            expected=268_435_456,
-            label="GQA",
-            hint="Count key/value heads, not query heads.",
-        ),
-        case(
-            32,
-            32,
-            128,
-            2048,
-            batch=4,
-            bytes_per_value=1,
-            expected=2_147_483_648,
-            label="a batch, 8-bit cache",
-            hint="Each sequence has its own cache.",
-        ),
+        case(32, 32, 128, 1, expected=524_288,
+             label="one token of Llama-2-7B", hint="A key and a value."),
+        case(32, 8, 128, 2048, expected=268_435_456,
+             label="GQA", hint="Count key/value heads, not query heads."),
+        case(32, 32, 128, 2048, batch=4, bytes_per_value=1, expected=2_147_483_648,
+             label="a batch, 8-bit cache", hint="Each sequence has its own cache."),
     ],
     without=[memory],
 )
@@ -406,58 +301,21 @@ check.function(
 check.hidden(
     kv_cache,
     [
-        case(
-            40,
-            40,
-            128,
-            2048,
-            expected=memory.kv_cache_bytes("llama-2-13b", 2048),
-            label="Llama-2-13B",
-            hint="All layers keep a cache.",
-        ),
-        case(
-            32,
-            8,
-            128,
-            10_000,
-            window=4096,
-            expected=memory.kv_cache_bytes("mistral-7b", 10_000),
-            label="longer than the window",
-            hint="No more tokens than the window.",
-        ),
-        case(
-            32,
-            8,
-            128,
-            1000,
-            window=4096,
-            expected=memory.kv_cache_bytes("mistral-7b", 1000),
-            label="shorter than the window",
-            hint="The cache grows with the context until the window is full.",
-        ),
-        case(
-            2,
-            1,
-            64,
-            3,
-            batch=5,
-            bytes_per_value=4,
-            expected=2 * 2 * 64 * 3 * 5 * 4,
-            label="batch and fp32",
-            hint="Use bytes_per_value and batch.",
-        ),
-        case(32, 32, 128, 0, expected=0, label="no token yet", hint="An empty cache has no bytes."),
-        case(
-            4,
-            2,
-            16,
-            100,
-            batch=3,
-            window=10,
-            expected=2 * 4 * 2 * 16 * 10 * 3 * 2,
-            label="a window and a batch",
-            hint="The window bounds the tokens of one sequence, not of the batch.",
-        ),
+        case(40, 40, 128, 2048, expected=memory.kv_cache_bytes("llama-2-13b", 2048),
+             label="Llama-2-13B", hint="All layers keep a cache."),
+        case(32, 8, 128, 10_000, window=4096,
+             expected=memory.kv_cache_bytes("mistral-7b", 10_000),
+             label="longer than the window", hint="No more tokens than the window."),
+        case(32, 8, 128, 1000, window=4096, expected=memory.kv_cache_bytes("mistral-7b", 1000),
+             label="shorter than the window",
+             hint="The cache grows with the context until the window is full."),
+        case(2, 1, 64, 3, batch=5, bytes_per_value=4, expected=2 * 2 * 64 * 3 * 5 * 4,
+             label="batch and fp32", hint="Use bytes_per_value and batch."),
+        case(32, 32, 128, 0, expected=0,
+             label="no token yet", hint="An empty cache has no bytes."),
+        case(4, 2, 16, 100, batch=3, window=10, expected=2 * 4 * 2 * 16 * 10 * 3 * 2,
+             label="a window and a batch",
+             hint="The window bounds the tokens of one sequence, not of the batch."),
     ],
     without=[memory],
 )
@@ -477,7 +335,11 @@ check.hidden(
 
 # %% solution="training_bytes"
 def training_bytes(
-    parameters: int, weight_bytes: int = 2, moments: int = 2, moment_bytes: int = 4, master: bool = False
+    parameters: int,
+    weight_bytes: int = 2,
+    moments: int = 2,
+    moment_bytes: int = 4,
+    master: bool = False,
 ) -> dict[str, int]:
     """Bytes of weights, gradients and optimizer states, before activations.
 
@@ -502,36 +364,15 @@ def training_bytes(
 check.function(
     training_bytes,
     [
-        case(
-            1_000_000,
-            expected={
-                "weights": 2_000_000,
-                "gradients": 2_000_000,
-                "optimizer": 8_000_000,
-                "total": 12_000_000,
-            },
-            label="bf16, two fp32 moments",
-            hint="12 bytes for each parameter.",
-        ),
-        case(
-            7_000_000_000,
-            master=True,
-            expected={
-                "weights": 14 * 10**9,
-                "gradients": 14 * 10**9,
-                "optimizer": 84 * 10**9,
-                "total": 112 * 10**9,
-            },
-            label="with an fp32 master copy",
-            hint="16 bytes for each parameter.",
-        ),
-        case(
-            10,
-            moments=1,
-            expected={"weights": 20, "gradients": 20, "optimizer": 40, "total": 80},
-            label="SGD with momentum",
-            hint="One state, not two.",
-        ),
+        case(1_000_000,
+             expected={"weights": 2_000_000, "gradients": 2_000_000, "optimizer": 8_000_000, "total": 12_000_000},
+             label="bf16, two fp32 moments", hint="12 bytes for each parameter."),
+        case(7_000_000_000, master=True,
+             expected={"weights": 14 * 10**9, "gradients": 14 * 10**9, "optimizer": 84 * 10**9, "total": 112 * 10**9},
+             label="with an fp32 master copy", hint="16 bytes for each parameter."),
+        case(10, moments=1,
+             expected={"weights": 20, "gradients": 20, "optimizer": 40, "total": 80},
+             label="SGD with momentum", hint="One state, not two."),
     ],
     without=[memory],
 )
@@ -539,45 +380,24 @@ check.function(
 check.hidden(
     training_bytes,
     [
-        case(
-            100,
-            weight_bytes=4,
-            master=True,
-            expected={"weights": 400, "gradients": 400, "optimizer": 800, "total": 1600},
-            label="fp32 weights with master=True",
-            hint="fp32 weights are their own master copy.",
-        ),
-        case(
-            100,
-            moment_bytes=1,
-            expected={"weights": 200, "gradients": 200, "optimizer": 200, "total": 600},
-            label="8-bit Adam",
-            hint="moment_bytes may be 1.",
-        ),
-        case(
-            100,
-            moments=0,
-            expected={"weights": 200, "gradients": 200, "optimizer": 0, "total": 400},
-            label="plain SGD",
-            hint="No state at all.",
-        ),
-        case(
-            100,
-            moments=0,
-            master=True,
-            expected={"weights": 200, "gradients": 200, "optimizer": 400, "total": 800},
-            label="plain SGD with a master copy",
-            hint="The master copy does not depend on the moments.",
-        ),
-        case(
-            3,
-            weight_bytes=1,
-            master=True,
-            moment_bytes=2,
-            expected={"weights": 3, "gradients": 3, "optimizer": 24, "total": 30},
-            label="8-bit weights with a master copy",
-            hint="The master copy has 4 bytes whatever the moments have.",
-        ),
+        case(100, weight_bytes=4, master=True,
+             expected={"weights": 400, "gradients": 400, "optimizer": 800, "total": 1600},
+             label="fp32 weights with master=True",
+             hint="fp32 weights are their own master copy."),
+        case(100, moment_bytes=1,
+             expected={"weights": 200, "gradients": 200, "optimizer": 200, "total": 600},
+             label="8-bit Adam", hint="moment_bytes may be 1."),
+        case(100, moments=0,
+             expected={"weights": 200, "gradients": 200, "optimizer": 0, "total": 400},
+             label="plain SGD", hint="No state at all."),
+        case(100, moments=0, master=True,
+             expected={"weights": 200, "gradients": 200, "optimizer": 400, "total": 800},
+             label="plain SGD with a master copy",
+             hint="The master copy does not depend on the moments."),
+        case(3, weight_bytes=1, master=True, moment_bytes=2,
+             expected={"weights": 3, "gradients": 3, "optimizer": 24, "total": 30},
+             label="8-bit weights with a master copy",
+             hint="The master copy has 4 bytes whatever the moments have."),
     ],
     without=[memory],
 )
@@ -624,44 +444,38 @@ def lora_parameters(config: dict, rank: int, targets: list[str]) -> int:
 
 
 # %% test="lora_parameters" points=4
-small = {"hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+small = {
+    "hidden_size": 4,
+    "intermediate_size": 8,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}
 seven_b = {
     "hidden_size": 4096,
     "intermediate_size": 11008,
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
 }
-all_linear = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+all_linear = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+]
 check.function(
     lora_parameters,
     [
-        case(
-            small, 2, ["q_proj"], expected=48, label="one Linear", hint="A has rank · in, B has out · rank."
-        ),
-        case(
-            seven_b,
-            16,
-            ["q_proj", "v_proj"],
-            expected=8_388_608,
-            label="Llama-2-7B, q and v",
-            hint="Multiply by the number of layers.",
-        ),
-        case(
-            seven_b,
-            8,
-            all_linear,
-            expected=19_988_480,
-            label="Llama-2-7B, all Linears, r=8",
-            hint="The MLP's Linears are wider.",
-        ),
-        case(
-            small,
-            2,
-            ["qproj"],
-            expected=ValueError,
-            label="a name that does not exist",
-            hint="Raise ValueError.",
-        ),
+        case(small, 2, ["q_proj"], expected=48,
+             label="one Linear", hint="A has rank · in, B has out · rank."),
+        case(seven_b, 16, ["q_proj", "v_proj"], expected=8_388_608,
+             label="Llama-2-7B, q and v", hint="Multiply by the number of layers."),
+        case(seven_b, 8, all_linear, expected=19_988_480,
+             label="Llama-2-7B, all Linears, r=8", hint="The MLP's Linears are wider."),
+        case(small, 2, ["qproj"], expected=ValueError,
+             label="a name that does not exist", hint="Raise ValueError."),
     ],
     without=[memory],
 )
@@ -669,47 +483,23 @@ check.function(
 check.hidden(
     lora_parameters,
     [
-        case(
-            memory.catalogue()["mistral-7b"]["config"],
-            16,
-            ["q_proj", "k_proj", "v_proj", "o_proj"],
-            expected=memory.Lora(16, ("q_proj", "k_proj", "v_proj", "o_proj")).parameters("mistral-7b"),
-            label="grouped-query attention",
-            hint="k and v have fewer outputs than q.",
-        ),
-        case(
-            memory.catalogue()["llama-2-13b"]["config"],
-            4,
-            all_linear,
-            expected=memory.Lora(4).parameters("llama-2-13b"),
-            label="all Linears of a 13B model",
-            hint="gate and up widen, down narrows.",
-        ),
-        case(
-            small | {"head_dim": 8, "num_key_value_heads": 1},
-            1,
-            ["q_proj", "v_proj", "o_proj"],
-            expected=3 * (20 + 12 + 20),
-            label="head_dim given, one key/value head",
-            hint="q's output and o's input are heads · head_dim wide.",
-        ),
-        case(
-            small,
-            3,
-            ["down_proj"],
-            expected=3 * 3 * 12,
-            label="down_proj alone",
-            hint="down_proj reads intermediate_size inputs.",
-        ),
-        case(small, 3, [], expected=0, label="no targets", hint="Nothing is adapted, so nothing is trained."),
-        case(
-            small,
-            3,
-            ["q_proj", "lm_head"],
-            expected=ValueError,
-            label="one known name and one unknown",
-            hint="Check every name.",
-        ),
+        case(memory.catalogue()["mistral-7b"]["config"], 16,
+             ["q_proj", "k_proj", "v_proj", "o_proj"],
+             expected=memory.Lora(16, ("q_proj", "k_proj", "v_proj", "o_proj")).parameters("mistral-7b"),
+             label="grouped-query attention", hint="k and v have fewer outputs than q."),
+        case(memory.catalogue()["llama-2-13b"]["config"], 4, all_linear,
+             expected=memory.Lora(4).parameters("llama-2-13b"),
+             label="all Linears of a 13B model", hint="gate and up widen, down narrows."),
+        case(small | {"head_dim": 8, "num_key_value_heads": 1}, 1,
+             ["q_proj", "v_proj", "o_proj"], expected=3 * (20 + 12 + 20),
+             label="head_dim given, one key/value head",
+             hint="q's output and o's input are heads · head_dim wide."),
+        case(small, 3, ["down_proj"], expected=3 * 3 * 12,
+             label="down_proj alone", hint="down_proj reads intermediate_size inputs."),
+        case(small, 3, [], expected=0,
+             label="no targets", hint="Nothing is adapted, so nothing is trained."),
+        case(small, 3, ["q_proj", "lm_head"], expected=ValueError,
+             label="one known name and one unknown", hint="Check every name."),
     ],
     without=[memory],
 )
@@ -725,7 +515,11 @@ check.hidden(
 
 # %% solution="longest_context"
 def longest_context(
-    memory_bytes: int, weight_bytes: int, bytes_per_token: int, batch: int = 1, max_context: int = 131_072
+    memory_bytes: int,
+    weight_bytes: int,
+    bytes_per_token: int,
+    batch: int = 1,
+    max_context: int = 131_072,
 ) -> int:
     """Tokens of context that fit for each of `batch` sequences.
 
@@ -744,17 +538,13 @@ def longest_context(
 check.function(
     longest_context,
     [
-        case(1000, 400, 100, expected=6, label="what is left, divided", hint="First take the weights off."),
-        case(
-            1050,
-            400,
-            100,
-            batch=2,
-            expected=3,
-            label="two sequences share it",
-            hint="Each token costs bytes_per_token in every sequence; a part of a token does not count.",
-        ),
-        case(300, 400, 100, expected=0, label="the weights do not fit", hint="There is no negative context."),
+        case(1000, 400, 100, expected=6,
+             label="what is left, divided", hint="First take the weights off."),
+        case(1050, 400, 100, batch=2, expected=3,
+             label="two sequences share it",
+             hint="Each token costs bytes_per_token in every sequence; a part of a token does not count."),
+        case(300, 400, 100, expected=0,
+             label="the weights do not fit", hint="There is no negative context."),
     ],
     without=[memory],
 )
@@ -762,52 +552,19 @@ check.function(
 check.hidden(
     longest_context,
     [
-        case(
-            15 * 2**30,
-            memory.weight_bytes("llama-2-7b"),
-            524_288,
-            expected=(15 * 2**30 - memory.weight_bytes("llama-2-7b")) // 524_288,
-            label="Llama-2-7B in 16 bits on 15 GiB",
-            hint="Whole tokens.",
-        ),
-        case(
-            10**12,
-            10**9,
-            1000,
-            max_context=4096,
-            expected=4096,
-            label="more than the model allows",
-            hint="No more than max_context.",
-        ),
+        case(15 * 2**30, memory.weight_bytes("llama-2-7b"), 524_288,
+             expected=(15 * 2**30 - memory.weight_bytes("llama-2-7b")) // 524_288,
+             label="Llama-2-7B in 16 bits on 15 GiB", hint="Whole tokens."),
+        case(10**12, 10**9, 1000, max_context=4096, expected=4096,
+             label="more than the model allows", hint="No more than max_context."),
         case(400, 400, 100, expected=0, label="nothing left", hint="Then no token fits."),
-        case(
-            1000,
-            100,
-            7,
-            batch=3,
-            expected=42,
-            label="an odd division",
-            hint="Round down: a part of a token does not count.",
-        ),
-        case(
-            100,
-            10**18,
-            7,
-            batch=3,
-            max_context=10,
-            expected=0,
-            label="far too small",
-            hint="Never below zero.",
-        ),
-        case(
-            3 * (10**17 + 7) - 1,
-            0,
-            3,
-            max_context=10**18,
-            expected=10**17 + 6,
-            label="very large numbers",
-            hint="Divide whole numbers with //; floats lose the last digits.",
-        ),
+        case(1000, 100, 7, batch=3, expected=42,
+             label="an odd division", hint="Round down: a part of a token does not count."),
+        case(100, 10**18, 7, batch=3, max_context=10, expected=0,
+             label="far too small", hint="Never below zero."),
+        case(3 * (10**17 + 7) - 1, 0, 3, max_context=10**18, expected=10**17 + 6,
+             label="very large numbers",
+             hint="Divide whole numbers with //; floats lose the last digits."),
     ],
     without=[memory],
 )
