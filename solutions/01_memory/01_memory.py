@@ -196,11 +196,8 @@ def parameter_count(config: dict) -> int:
     mlp = 3 * hidden * intermediate
     layer = attention + mlp + 2 * hidden
     tables = 1 if config.get("tie_word_embeddings", False) else 2
-    return (
-        tables * config["vocab_size"] * hidden
-        + config["num_hidden_layers"] * layer
-        + hidden
-    )
+    embeddings = tables * config["vocab_size"] * hidden
+    return embeddings + config["num_hidden_layers"] * layer + hidden
     ### END SOLUTION
 
 
