@@ -46,7 +46,7 @@ def _grade_id(cell: NotebookNode) -> str:
 
 
 class RestoreCells(OverwriteCells):
-    """Overwrites tests and other locked cells with the instructor's, and notes which of them a student had changed.
+    """Overwrites tests and other locked cells with the instructor's, and notes which code was another.
 
     nbgrader compares with the cell before its hidden tests were taken out, and so reports every cell that has some.
     """
@@ -60,18 +60,18 @@ class RestoreCells(OverwriteCells):
     def preprocess_cell(
         self, cell: NotebookNode, resources: ResourcesDict, cell_index: int
     ) -> tuple[NotebookNode, ResourcesDict]:
-        self._submitted = cell.source
+        self._submitted, self._kind = cell.source, cell.cell_type
         return super().preprocess_cell(cell, resources, cell_index)
 
     def report_change(self, name: str, attr: str, old: object, new: object) -> None:
-        """Called by nbgrader before it puts `old` back."""
+        """Called by nbgrader before it puts `old` back. A changed text is put back without a word."""
         if attr == "checksum":
             source = self.gradebook.find_source_cell(name, self.notebook_id, self.assignment_id).source
-            if _same(released(source), self._submitted):
+            if self._kind == "markdown" or _same(released(source), self._submitted):
                 return
-            self._changed.append(f"{name} had been changed; the course's version was used")
+            self._changed.append(f"{name} differs from the course's, which was used")
         else:
-            self._changed.append(f"{name}: {attr} had been changed; the course's was used")
+            self._changed.append(f"{name} has another {attr} than the course's, which was used")
         self.log.warning("%s", self._changed[-1])
 
 
