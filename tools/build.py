@@ -204,14 +204,15 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--no-execute", action="store_true", help="do not run lectures; keep their outputs")
     options = parser.parse_args(arguments)
     address = Address.of(root)
-    known = {master.slug for master in lectures(root) + assignments(root)}
+    masters = lectures(root) + assignments(root)
+    known = {master.slug for master in masters}
     unknown = [slug for slug in options.slugs if slug not in known]
     if unknown:
         parser.error(f"no master {', '.join(unknown)}; there are {', '.join(sorted(known)) or 'none'}")
     if options.check:
         lines = check(root, address)
         print(
-            "\n".join(lines) if lines else f"{len(known)} masters, and every notebook is what they describe"
+            "\n".join(lines) if lines else f"{len(masters)} masters, and every notebook is what they describe"
         )
         if lines:
             print("To mend this: edit the master, never the notebook, and run `make build`.")
