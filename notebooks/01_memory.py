@@ -50,9 +50,8 @@ values, bits, block_size, scale_bits = 16, 4, 8, 16
 nominal = values * bits // 8
 scales = values // block_size * scale_bits // 8
 print(f"nominal {nominal} B, scales {scales} B, stored {nominal + scales} B")
-print(
-    f"effective bits: {bits} + {scale_bits}/{block_size} = {bits + scale_bits / block_size}"
-)
+effective = bits + scale_bits / block_size
+print(f"effective bits: {bits} + {scale_bits}/{block_size} = {effective}")
 
 # %% [markdown]
 # The package says the same, for any shape. A `StorageFormat` is the bits of a value, the block that shares a scale, and the
@@ -76,9 +75,8 @@ print("stored, 4 × 5:", toy.stored_bytes(4, 5), "B (a begun block needs a whole
 # %%
 for name in ("fp32", "bf16", "int8", "nf4", "nf4+dq", "int4-g128", "Q8_0", "Q4_K"):
     fmt = memory.FORMATS[name]
-    print(
-        f"{name:<10} {fmt.bits:>2} bits nominal, {fmt.effective_bits():7.4f} effective"
-    )
+    effective = fmt.effective_bits()
+    print(f"{name:<10} {fmt.bits:>2} bits nominal, {effective:7.4f} effective")
 
 # %%
 show.question("scale_of_128")
@@ -199,16 +197,15 @@ show.question("left_in_16_bits")
 # half a MiB. 2,048 tokens: 1 GiB.
 
 # %%
-print(
-    2 * 32 * 32 * 128 * 1 * 1 * 2, "=", memory.kv_cache_bytes("llama-2-7b", context=1)
-)
+by_hand = 2 * 32 * 32 * 128 * 1 * 1 * 2
+print(by_hand, "=", memory.kv_cache_bytes("llama-2-7b", context=1))
+contexts = (2048, 8192, 32768)
+print(f"{'':<29}", *(f"{n:>10,}" for n in contexts), "tokens")
 for name in ("llama-2-7b", "llama-3.1-8b", "mistral-7b", "gemma-3-1b", "llama-2-70b"):
     arch = memory.architecture(name)
-    sizes = "  ".join(
-        f"{memory.in_gb(memory.kv_cache_bytes(name, n)):>9}"
-        for n in (2048, 8192, 32768)
-    )
-    print(f"{name:<13} {arch.num_kv_heads:>2} of {arch.num_heads:>2} heads  {sizes}")
+    sizes = [memory.in_gb(memory.kv_cache_bytes(name, n)) for n in contexts]
+    heads = f"{arch.num_kv_heads:>2} of {arch.num_heads:>2} heads"
+    print(f"{name:<13} {heads} ", *(f"{size:>10}" for size in sizes))
 
 # %% [markdown]
 # Two ideas make it smaller, and both are in the formula. **Grouped-query attention** (GQA) lets several query heads share one
@@ -251,17 +248,10 @@ print(memory.inference("llama-2-7b", context=4096, batch=32))
 
 # %%
 arch = memory.architecture("llama-2-7b")
-for name in (
-    "sgd",
-    "sgd-momentum",
-    "adamw-8bit",
-    "adamw",
-    "adamw-fp32",
-    "adamw-master",
-):
+for name in memory.OPTIMIZERS:
     states = memory.optimizer(name).state_bytes(arch.tensors, "bf16")
     each = states / arch.parameters()
-    print(f"{name:<13} {memory.in_gb(states):>9}, {each:6.3f} bytes a parameter")
+    print(f"{name:<17} {memory.in_gb(states):>9}, {each:6.3f} bytes a parameter")
 
 # %% [markdown]
 # `adamw` is what `torch.optim.AdamW` does when it is given bf16 parameters: bf16 moments. `adamw-8bit` is bitsandbytes'
@@ -333,16 +323,11 @@ for name, w in (("trained", weight), ("frozen", frozen)):
 
 # %%
 arch = memory.architecture("llama-2-7b")
-h, f, q, k, e = (
-    arch.hidden_size,
-    arch.intermediate_size,
-    arch.query_size,
-    arch.kv_size,
-    2,
-)
-by_hand = (
-    2 * (h * (4 + 2 * e) + 4) + e * (2 * q + 2 * k) + 4 * arch.num_heads + 4 * e * f
-)
+h, f, e = arch.hidden_size, arch.intermediate_size, 2
+q, k = arch.query_size, arch.kv_size
+norms = 2 * (h * (4 + 2 * e) + 4)  # and 4 bytes for each token's root mean square
+attention = e * (2 * q + 2 * k) + 4 * arch.num_heads
+by_hand = norms + attention + 4 * e * f
 print("by hand   ", by_hand, "bytes for each token and layer")
 print("in package", sum(memory.layer_parts(arch).values()), memory.layer_parts(arch))
 
