@@ -50,7 +50,8 @@ coursepkg.hello()
 machine = runtime.machine()
 print("device:", machine.device_name)
 print("dtype :", machine.dtype.name, "because", machine.dtype.reason)
-print("memory:", machine.device_memory or machine.host_memory)
+memory_here = machine.device_memory or machine.host_memory
+print("memory:", memory.in_gib(memory_here.total, 1))
 
 # %% [markdown]
 # If something does not work, run `coursepkg doctor` in a terminal. It lists versions, device, memory, disk and whether a model hub

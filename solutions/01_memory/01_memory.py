@@ -594,7 +594,11 @@ check.hidden(
 # ### END SOLUTION
 
 # %% [markdown] rubric="seventy_b"
-# Rubric, one point each:
+# *A person reads this answer; their rubric is kept in this cell.*
+#
+# <!-- BEGIN MARK SCHEME -->
+#
+# One point each:
 #
 # 1. 35 GB is nominal; stored size with scales and 16-bit embeddings is about 36 to 37 GB (or 41 GB for a 4.8-bit mix).
 # 2. Inference: the KV cache (and a device context) come on top; says for which context it fits. GB and GiB are not mixed.
@@ -602,3 +606,5 @@ check.hidden(
 # 4. At least two figures with units that agree with `coursepkg.memory`, and one concrete thing to check or measure.
 #
 # No point is lost for length or style. An answer that only says "it does not fit" gets no point for 3.
+#
+# <!-- END MARK SCHEME -->
