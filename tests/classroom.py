@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,16 +243,21 @@ def submit(root: Path, student: str, nb: NotebookNode | str, assignment: str = M
 
 
 def secret_lines(instructors: NotebookNode) -> set[str]:
-    """Lines that no student may read: of solutions, hidden tests and mark schemes, and of nothing else."""
+    """Lines that no student may read: of solutions, hidden tests and mark schemes, and of nothing else.
+
+    Of a line of Markdown, the longest part that a page shows as it stands.
+    """
     secret: list[str] = []
     shown: list[str] = []
     for cell in instructors.cells:
-        inside = cell.metadata.nbgrader.solution and cell.cell_type == "markdown"
+        text = cell.cell_type == "markdown"
+        inside = text and cell.metadata.nbgrader.solution
         for line in cell.source.split("\n"):
             if any(marker in line for marker in ("BEGIN SOLUTION", "BEGIN HIDDEN", "BEGIN MARK")):
                 inside = True
-            (secret if inside else shown).append(line.strip())
+            part = max(re.split(r"[*_`$<>&\"'\[\]]|^[-+#\d.]+ ", line), key=len) if text else line
+            (secret if inside else shown).append(part.strip())
             if any(marker in line for marker in ("END SOLUTION", "END HIDDEN", "END MARK")):
                 inside = False
     page = "\n".join(shown)
-    return {line for line in secret if len(line) >= 12 and line not in page}
+    return {line for line in secret if len(line) >= 12 and line not in page and "END" not in line}

@@ -1,5 +1,6 @@
 """What takes too long or prints too much is stopped, and costs its own exercise where that is possible."""
 
+import threading
 import time
 
 import nbformat
@@ -9,6 +10,7 @@ from nbformat.v4 import new_code_cell
 from traitlets.config import Config
 
 from coursepkg.grading.execute import LimitedExecute
+from coursepkg.grading.kernel import Limit, OutputLimit
 from coursepkg.grading.notes import noted
 
 AFTER = "print('the next cell ran')"
@@ -107,6 +109,22 @@ def test_a_cell_that_prints_far_too_much_is_stopped() -> None:
     nb = run("while True:\n    print('x' * 10_000)", AFTER, timeout=60)
     assert time.perf_counter() - start < 20
     assert error(nb.cells[0]) == "Stopped: stopped: it had printed more than 20 MB"
+
+
+def test_the_kernel_hands_on_no_more_than_the_limit() -> None:
+    written: list[str] = []
+    limit = Limit(10)
+    write = limit.on(lambda text: written.append(text) or len(text))
+    write("x" * 8)
+    for _ in range(2):
+        with pytest.raises(OutputLimit, match="it had printed more than 1e-05 MB"):
+            write("y" * 8)
+    other = threading.Thread(target=write, args=["z"])
+    other.start()
+    other.join()
+    assert "".join(written) == "xxxxxxxxyy"
+    limit.reset()
+    assert write("a") == 1
 
 
 def test_what_a_cell_prints_first_is_kept() -> None:

@@ -9,6 +9,7 @@ from nbformat import NotebookNode
 from rich.console import Console
 
 from coursepkg.grading import classroom as grading
+from coursepkg.grading.course import Course
 from coursepkg.grading.release import student_version
 from coursepkg.grading.states import State
 from tests import classroom
@@ -162,6 +163,8 @@ def test_a_submission_that_fails_after_a_graded_one_loses_the_old_score(odd: Gra
             standings = grading.main(classroom.MINI, students=["zoe"], root=odd.root)
             zoe = next(one for one in standings if one.student == "zoe")
             assert (zoe.state, zoe.score, zoe.automatic) == (State.FAILED, None, None)
+            with Course.open(odd.root).gradebook() as gradebook:
+                assert gradebook.find_submission(classroom.MINI, "zoe").score == 0
     finally:
         path.write_text(text, encoding="utf-8")
     standings = grading.main(classroom.MINI, students=["zoe"], root=odd.root)
