@@ -232,6 +232,7 @@ def test_a_floor_rises_by_itself_and_falls_only_by_hand(course, capsys):
         ('test="a" points=2', "exercise a needs one solution cell and one test cell"),
         ('[markdown] test="a" points=2', "it belongs on a code cell"),
         ('written="a" points=2', "it belongs on a markdown cell"),
+        ('[markdown] rubric="a"', "rubric_a lacks the lines BEGIN MARK SCHEME and END MARK SCHEME"),
         ('solution="double"', "occurs more than once: double"),
         ('solution="a" test="a"', "in one cell"),
         ("colour=3", "unknown in its header: colour"),

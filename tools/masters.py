@@ -165,5 +165,13 @@ def _check_exercises(cells: list[NotebookNode], where: str) -> None:
     for name in sorted(solutions.keys() ^ tests):
         raise MasterError(f"{where}: exercise {name} needs one solution cell and one test cell of that name")
     for name, cell in solutions.items():
-        if "### BEGIN SOLUTION" not in cell.source or "### END SOLUTION" not in cell.source:
-            raise MasterError(f"{where}: solution {name} lacks ### BEGIN SOLUTION or ### END SOLUTION")
+        _check_region(cell, "SOLUTION", f"{where}: solution {name}")
+    for cell in cells:
+        if cell.metadata.nbgrader.grade_id.startswith("rubric_"):
+            _check_region(cell, "MARK SCHEME", f"{where}: {cell.metadata.nbgrader.grade_id}")
+
+
+def _check_region(cell: NotebookNode, region: str, where: str) -> None:
+    """What is between the two lines never reaches the student; without them, all of the cell may."""
+    if not re.search(rf"BEGIN {region}.*END {region}", cell.source, re.DOTALL):
+        raise MasterError(f"{where} lacks the lines BEGIN {region} and END {region}")
