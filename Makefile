@@ -3,7 +3,7 @@
 #   make test       every check
 #   make run        every lecture from a fresh kernel: a table, and HTML under build/html/
 #   make build      notebooks from their masters
-#   make bench      measure what the lectures cite; on a GPU also what fits there
+#   make bench      how fast the package answers; on a GPU also its memory against the budgets
 #   make lock       requirements.txt from pyproject.toml  (UPGRADE=1 takes the newest versions)
 #   make lint       ruff: make fmt mends what it can
 #   make clean      remove what these targets made
@@ -33,7 +33,7 @@ build: setup
 	$(VENV_PYTHON) -m tools.build $(ARGS)
 
 bench: setup
-	$(VENV_PYTHON) -m tools.bench $(ARGS)
+	$(VENV_PYTHON) -m benchmarks
 
 lock: setup
 	$(VENV_PYTHON) -m tools.lock $(if $(UPGRADE),--upgrade)
