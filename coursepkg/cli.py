@@ -37,7 +37,7 @@ def doctor(
             mark = {State.OK: "  ", State.OFF: "! ", State.BROKEN: "X "}[finding.state]
             typer.echo(f"{mark}{finding.what:<{width}}  {finding.found}")
             if finding.advice:
-                typer.echo(f"  {'':<{width}}  → {finding.advice}")
+                typer.echo(f"  {'':<{width}}  -> {finding.advice}")
     raise typer.Exit(any(finding.state is State.BROKEN for finding in findings))
 
 

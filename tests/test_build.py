@@ -157,7 +157,7 @@ def test_a_lecture_that_fails_leaves_the_committed_file_and_names_the_cell(cours
     master = course / "notebooks/00_first.py"
     master.write_text(LECTURE + "\n# %%\n1 / 0\n\n# %%\nprint('never')\n", encoding="utf-8")
     assert build.main([], course) == 1
-    assert "cell 00_first-6 ('1 / 0' …): ZeroDivisionError: division by zero" in capsys.readouterr().out
+    assert "cell 00_first-6 ('1 / 0' ...): ZeroDivisionError: division by zero" in capsys.readouterr().out
     assert (course / "notebooks/00_first.ipynb").read_bytes() == before
 
 

@@ -60,7 +60,7 @@ def _last_run(notebook: NotebookNode) -> str:
     for cell in code:
         failed = any(output.output_type == "error" for output in cell.outputs)
         if failed or cell.execution_count is None:
-            return f"cell {cell.id} ({cell.source.strip().splitlines()[0]!r} …)"
+            return f"cell {cell.id} ({cell.source.strip().splitlines()[0]!r} ...)"
     return f"cell {code[-1].id}"
 
 

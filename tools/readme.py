@@ -29,7 +29,7 @@ def build(root: Path, address: Address) -> str:
         text, count = between.subn(lambda marks, part=part: f"{marks[1]}{part}\n{marks[2]}", text)
         if count != 1:
             raise ValueError(
-                f"README.md: expected <!-- build: {name} --> … <!-- end: {name} --> once, found {count}"
+                f"README.md: expected <!-- build: {name} --> ... <!-- end: {name} --> once, found {count}"
             )
     return text
 

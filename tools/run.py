@@ -1,4 +1,4 @@
-"""Run every lecture from a fresh kernel: `python -m tools.run [slug…]`.
+"""Run every lecture from a fresh kernel: `python -m tools.run [slug ...]`.
 
 Prints a table (seconds, peak memory, size of the committed file, result) and writes each lecture, as it came out of
 this run, to build/html/. Exits 1 if a lecture fails or is over a limit of the standard.
@@ -104,9 +104,9 @@ def table(runs: list[Run]) -> Table:
     """The runs as a table, with the limits of the standard in its head."""
     made = Table(title="Lectures, each from a fresh kernel")
     made.add_column("lecture")
-    made.add_column(f"seconds (≤ {MAX_SECONDS})", justify="right")
-    made.add_column(f"peak memory, MiB (≤ {MAX_MEMORY // MiB})", justify="right")
-    made.add_column(f"file, kB (≤ {MAX_BYTES // 1000})", justify="right")
+    made.add_column(f"seconds (max {MAX_SECONDS})", justify="right")
+    made.add_column(f"peak memory, MiB (max {MAX_MEMORY // MiB})", justify="right")
+    made.add_column(f"file, kB (max {MAX_BYTES // 1000})", justify="right")
     made.add_column("result")
     for one in runs:
         figures = (f"{one.seconds:.1f}", f"{one.peak / MiB:,.0f}", f"{one.size / 1000:,.0f}")

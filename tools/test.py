@@ -53,7 +53,7 @@ def counted(report: Path) -> tuple[dict[str, int], list[str]]:
 
 def check(name: str, *command: str, report: Path | None = None) -> Outcome:
     """Run Python with `command` in the repository root, its output going straight to ours."""
-    print(f"\n── {name} ──", flush=True)
+    print(f"\n== {name} ==", flush=True)
     if report:
         report.unlink(missing_ok=True)
         command = (*command, f"--junitxml={report}")
@@ -83,7 +83,7 @@ def main() -> int:
         notebooks = [f"notebooks/{slug}.ipynb" for slug in cells]
         outcomes.append(check("lectures (nbval)", *PYTEST, *NBVAL, *notebooks, report=reports / "nbval.xml"))
 
-    print("\n── summary ──")
+    print("\n== summary ==")
     floors = compared.floors(ROOT)
     for slug, number in cells.items():
         print(f"nbval compared the text outputs of {number} cells of {slug} (floor {floors.get(slug, 0)})")
