@@ -22,7 +22,10 @@ import warnings
 from pathlib import Path
 
 # A new gradebook runs `alembic`, which nbgrader looks for on PATH: it stands beside this Python.
-os.environ["PATH"] = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", "")
+scripts = sysconfig.get_path("scripts")
+if scripts not in os.environ.get("PATH", "").split(os.pathsep):
+    os.environ["PATH"] = scripts + os.pathsep + os.environ.get("PATH", "")
+
 # nbgrader 0.9 makes SQLAlchemy 2 say this of every new submission; it harms nothing.
 warnings.filterwarnings("ignore", message=r"Object of type <Submitted\w+> not in session")
 

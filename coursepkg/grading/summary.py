@@ -81,7 +81,7 @@ def _short(path: Path, course: Course) -> str:
 
 
 def _look_at(course: Course, assignment: str, standing: Standing) -> list[str]:
-    """What an instructor should know of a submission, one line each, the first line of a message at most."""
+    """What an instructor should know of a submission, one line each."""
     lines = []
     if standing.state in (State.FAILED, State.NOT_GRADED) and standing.reason:
         lines.append(standing.reason)
@@ -119,8 +119,10 @@ def _error(cell: NotebookNode) -> NotebookNode | None:
 
 
 def _message(error: NotebookNode) -> str:
-    """The first line of an error's message, with its name where that says something."""
-    first = strip_ansi(error.evalue).strip().split("\n")[0][:200]
-    if error.ename in ("CheckFailed", "Stopped"):
-        return first
-    return f"{error.ename}: {first}" if first else error.ename
+    """An error in one line: of a check, what was called and what came of it; else the name and the first line."""
+    lines = strip_ansi(error.evalue).strip().split("\n")
+    if error.ename == "CheckFailed":
+        return " ".join(lines[:2])[:200]
+    if error.ename == "Stopped":
+        return lines[0]
+    return f"{error.ename}: {lines[0][:200]}" if lines[0] else error.ename
