@@ -16,13 +16,7 @@ from tools import ROOT, compared
 from tools.lecture import CELL_SECONDS, ENVIRONMENT
 
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
-NBVAL = (
-    "--nbval",
-    "--nbval-current-env",
-    f"--nbval-cell-timeout={CELL_SECONDS}",
-    "-p",
-    "no:hypothesispytest",
-)
+NBVAL = ("--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}")
 
 
 @dataclass(frozen=True)
