@@ -16,6 +16,8 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 endif
 STAMP := .venv/installed.stamp
+# Windows, too, reads and writes text as UTF-8.
+export PYTHONUTF8 := 1
 
 .PHONY: lab test run build bench lock lint fmt clean setup
 .DEFAULT_GOAL := lab

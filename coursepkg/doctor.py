@@ -170,12 +170,12 @@ def notebooks() -> Iterator[Finding]:
         yield Finding("nbgrader in JupyterLab", f"{' and '.join(absent)} missing", State.OFF, advice)
     else:
         yield Finding("nbgrader in JupyterLab", "enabled")
-    if shutil.which("alembic"):
+    if shutil.which("nbgrader"):
         yield Finding("nbgrader's commands", "on the path")
     else:
         scripts = Path(sys.executable).parent
         activate = f"{scripts}\\activate" if sys.platform == "win32" else f"source {scripts}/activate"
-        advice = f"nbgrader starts alembic by its name; activate the environment first: {activate}"
+        advice = f"to type `nbgrader` and `coursepkg` without a path, activate the environment: {activate}"
         yield Finding("nbgrader's commands", "not on the path", State.OFF, advice)
 
 

@@ -1,7 +1,8 @@
 """Every check of the course: `python -m tools.test`. `make test` is this, after setting up.
 
-Lint; notebooks against their masters; the tests; every lecture again, its outputs compared by nbval. All of them run
-even if one fails. The last lines count what passed, failed and was skipped, and say why.
+Lint; notebooks against their masters; the proof that each assignment grades rightly; the tests; every lecture again,
+its outputs compared by nbval. All of them run even if one fails. The last lines count what passed, failed and was
+skipped, and say why.
 """
 
 import os
@@ -66,6 +67,7 @@ def main() -> int:
         check("lint", "-m", "ruff", "check", "."),
         check("format", "-m", "ruff", "format", "--check", "."),
         check("masters", "-m", "tools.build", "--check"),
+        check("grading proofs", "-m", "coursepkg", "prove"),
         check("tests", *PYTEST, report=reports / "tests.xml"),
     ]
     cells = compared.counts(ROOT)
