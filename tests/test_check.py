@@ -55,7 +55,7 @@ class TestMessages:
         todo = written("def todo(x):\n    raise NotImplementedError\n")
         assert "not written yet" in failure(todo, case(1, expected=1))
         silent = written("def silent(x):\n    x + 1\n")
-        assert "return statement missing" in failure(silent, case(1, expected=2))
+        assert "has no return statement" in failure(silent, case(1, expected=2))
 
     def test_an_expected_error(self, capsys):
         strict = written("def strict(x):\n    raise ValueError('no')\n")
@@ -77,7 +77,7 @@ class TestHidden:
         monkeypatch.setattr("coursepkg.check.functions.SECONDS", 0.2)
         answer = written(f"def answer(x):\n    {body}\n")
         text = failure(answer, case(424242, expected=848484, label="large", hint="Twice."), run=check.hidden)
-        assert "large" in text and "Hint: Twice." in text
+        assert "large" in text and "Hint: " in text
         assert not any(secret in text for secret in ("4242", "8484", "7777"))
 
     def test_the_cause_is_not_chained(self):
@@ -124,7 +124,8 @@ class TestLimit:
         looping = written(
             "def looping(x):\n    while True:\n        try:\n            x += 1\n        except Exception:\n            pass\n"
         )
-        assert "did not return within 0.2 seconds" in failure(looping, case(1, expected=1))
+        text = failure(looping, case(1, expected=1, hint="Add one."))
+        assert text.endswith("did not return within 0.2 seconds.\nHint: Is there a loop that never ends?")
 
     def test_a_late_timer_does_not_hit_what_comes_after(self):
         for _ in range(30):

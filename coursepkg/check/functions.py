@@ -57,14 +57,15 @@ def _one(answer: Callable, case: Case, without: tuple[ModuleType, ...], secret: 
         try:
             got = within(SECONDS, lambda: answer(*case.args, **case.kwargs))
         except TookTooLong:
-            wrong = f"did not return within {SECONDS:g} seconds; is there a loop that never ends?"
-            raise CheckFailed(_message(name, case, wrong, secret)) from None
+            wrong = f"did not return within {SECONDS:g} seconds"
+            hint = "Is there a loop that never ends?"
+            raise CheckFailed(_message(name, case, wrong, hint, secret)) from None
         except Exception as error:
             raised = error
     ownwork.refuse_called(name, called)
     wrong = _wrong(got, raised, case, secret)
     if wrong:
-        raise CheckFailed(_message(name, case, wrong, secret)) from (None if secret else raised)
+        raise CheckFailed(_message(name, case, wrong, case.hint, secret)) from (None if secret else raised)
 
 
 def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> str | None:
@@ -80,7 +81,7 @@ def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> 
     if expects_error:
         return f"returned {'a value' if secret else short(got)}, and should raise {case.expected.__name__}"
     if got is None and case.expected is not None:
-        return "returned None; is a return statement missing?"
+        return "returned None, as a function does that has no return statement"
     found = difference(got, case.expected, case.rel)
     if not found:
         return None
@@ -91,12 +92,13 @@ def _where(error: BaseException) -> str:
     """The line of the student's code in which `error` was raised."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "coursepkg" not in f.filename]
     return (
-        f"line {frames[-1].lineno} of your cell" if frames else "in the call itself: do the arguments match?"
+        f"line {frames[-1].lineno} of your cell"
+        if frames
+        else "in the call itself, whose arguments do not match"
     )
 
 
-def _message(name: str, case: Case, wrong: str, secret: bool) -> str:
+def _message(name: str, case: Case, wrong: str, hint: str, secret: bool) -> str:
     about = f" ({case.label})" if case.label else ""
     call = f"{name} on another input{about}" if secret else f"{case.call_of(name)}{about}"
-    hint = f"\nHint: {case.hint}" if case.hint else ""
-    return f"{call}\n{wrong}.{hint}"
+    return f"{call}\n{wrong}." + (f"\nHint: {hint}" if hint else "")
