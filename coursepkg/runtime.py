@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psutil
 import torch
+from huggingface_hub import constants
 
 from coursepkg.memory.units import in_gib
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "ipywidgets", "jupyterlab", "nbgrader")
-HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,12 @@ def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def hub(seconds: float = 3.0) -> Hub:
-    """Ask the model hub (HF_ENDPOINT, else huggingface.co) for an answer, for at most `seconds`.
+    """Ask the model hub (HF_ENDPOINT, else the one huggingface_hub asks) for an answer, for at most `seconds`.
 
     Does not ask when HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. Looking up a name has no time-out of its own, so
     the question runs in a thread that is left behind when the time is up.
     """
-    address = os.environ.get("HF_ENDPOINT", HUB)
+    address = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}:
             return Hub(address, False, f"{name} is set, so nothing asked")
