@@ -47,9 +47,8 @@ class TestMessages:
 
     def test_a_raised_error_names_the_line_of_the_cell(self):
         answer = written("def broken(x):\n    y = x\n    return y / 0\n")
-        assert "raised ZeroDivisionError: division by zero (line 3 of your cell)" in failure(
-            answer, case(1, expected=1)
-        )
+        text = failure(answer, case(1, expected=1, hint="Add one."))
+        assert text == "broken(1)\nraised ZeroDivisionError: division by zero (line 3 of your cell)."
 
     def test_unwritten_and_missing_return(self):
         todo = written("def todo(x):\n    raise NotImplementedError\n")
@@ -77,7 +76,7 @@ class TestHidden:
         monkeypatch.setattr("coursepkg.check.functions.SECONDS", 0.2)
         answer = written(f"def answer(x):\n    {body}\n")
         text = failure(answer, case(424242, expected=848484, label="large", hint="Twice."), run=check.hidden)
-        assert "large" in text and "Hint: " in text
+        assert "(large)" in text
         assert not any(secret in text for secret in ("4242", "8484", "7777"))
 
     def test_the_cause_is_not_chained(self):

@@ -65,7 +65,8 @@ def _one(answer: Callable, case: Case, without: tuple[ModuleType, ...], secret: 
     ownwork.refuse_called(name, called)
     wrong = _wrong(got, raised, case, secret)
     if wrong:
-        raise CheckFailed(_message(name, case, wrong, case.hint, secret)) from (None if secret else raised)
+        hint = case.hint if raised is None and got is not None else ""  # it is about a wrong result
+        raise CheckFailed(_message(name, case, wrong, hint, secret)) from (None if secret else raised)
 
 
 def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> str | None:
