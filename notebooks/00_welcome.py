@@ -13,7 +13,7 @@
 #
 # **At the end you can** say what this machine can run, tell which kinds of numbers the course shows, and have an exercise checked.
 #
-# **It builds on** Python, and on having seen a neural network in PyTorch. **It takes** 40 minutes, with the exercise.
+# **It builds on** Python, and on having seen a neural network in PyTorch. **It takes** 25 minutes, with the exercise.
 #
 # Every lecture is a notebook that runs from top to bottom on two CPU cores, offline, in under a minute. The same file runs on
 # Colab and Binder, unedited. If a GPU is there it is used where it matters; you never change a cell for your machine.
@@ -101,8 +101,8 @@ axis.set_xlabel("weight")
 axis.set_ylabel("rounding error")
 show.show(
     made,
-    alt="A saw-tooth: the rounding error over the weight, fifteen teeth, never beyond "
-    "half a step, 0.067.",
+    alt="A saw-tooth: the rounding error over the weight, fourteen teeth and a half "
+    "one at each end, never beyond half a step, 0.067.",
 )
 
 # %%
@@ -123,16 +123,11 @@ print(
     memory.FORMATS["bf16"].nominal_bytes(300, 10),
     "bytes for the 3,000 values of the view",
 )
-print(
-    "measured:",
-    measure.storage_bytes([view]),
-    "bytes, because the view keeps the whole tensor alive",
-)
-print(
-    "stored  :",
-    memory.FORMATS["nf4"].stored_bytes(300, 10),
-    "bytes if these 3,000 values are written in NF4",
-)
+kept = measure.storage_bytes([view])
+print("measured:", kept, "bytes, because the view keeps the whole tensor alive")
+stored = memory.FORMATS["nf4"].stored_bytes(300, 10)
+print("stored  :", stored, "bytes for them in NF4, bitsandbytes' 4-bit format:")
+print("          1,500 values + 188 for 47 scales + 64 for the table of 16 levels")
 
 # %%
 show.question("gib")
@@ -195,8 +190,8 @@ check.function(bytes_of, cases)
 
 # %% [markdown]
 # In an assignment, cells with checks are locked, and when you hand in, your functions are called with other inputs as well. An
-# answer that only calls the course's own implementation is refused; the exercise is to write it. A loop that never ends is stopped
-# after a few seconds and told. And one exercise never spoils another.
+# answer that only calls the course's own implementation is refused; the exercise is to write it. A Python loop that never ends is
+# stopped after a few seconds, and you are told. And one exercise never spoils another.
 
 # %%
 show.question("factor_of_8")
@@ -205,7 +200,7 @@ show.question("factor_of_8")
 # ## Often misquoted
 #
 # Widely read lectures contradict each other on many figures. The course keeps a ledger: the claim, a verdict (*holds*, *holds if*,
-# *wrong*, *unsourced*), and the value the package computes, with its expression. One example; lecture 01 has three dozen:
+# *wrong*, *unsourced*), and the value the package computes, with its expression. One example; lecture 01 has more than thirty:
 
 # %%
 claims.check("003-42-each")
@@ -221,6 +216,6 @@ claims.check("003-42-each")
 # | exercises | checked at once, again with other inputs when graded |
 #
 # **Papers** come with the lectures that use them. For the rounding above: Jacob et al. 2018, *Quantization and Training of Neural Networks
-# for Efficient Integer-Arithmetic-Only Inference*, section 2.1, equation 1.
+# for Efficient Integer-Arithmetic-Only Inference*, section 3, equation 12.
 #
 # **Next:** [lecture 01, memory](01_memory.ipynb), and its [assignment](assignments/01_memory.ipynb).

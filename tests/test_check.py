@@ -56,6 +56,21 @@ class TestMessages:
         silent = written("def silent(x):\n    x + 1\n")
         assert "has no return statement" in failure(silent, case(1, expected=2))
 
+    def test_hints_are_about_values_and_not_about_kinds(self):
+        half = written("def half(x):\n    return x / 2\n")
+        text = failure(half, case(4, expected=2, hint="Divide by two."))
+        assert text == "half(4)\nreturned 2.0; expected a whole number (an int), 2, not a float."
+
+    def test_an_answer_that_changes_its_argument_is_shown_the_call_as_it_was(self):
+        takes = written("def takes(x):\n    x.clear()\n    return 1\n")
+        given = case([7], expected=2)
+        assert failure(takes, given).startswith("takes([7])\n") and given.args == ([7],)
+
+    def test_keys_and_entries_are_named(self):
+        assert difference({"a": 1, "c": 2}, {"a": 1, "b": 2}).endswith("missing: 'b', not expected: 'c'")
+        assert difference({"a": 1}, {"a": 2}) == "'a' is 1: expected 2; yours is half that"
+        assert difference([1, 3], [1, 2]) == "position 1 is 3: expected 2"
+
     def test_an_expected_error(self, capsys):
         strict = written("def strict(x):\n    raise ValueError('no')\n")
         check.function(strict, [case(1, expected=ValueError)])

@@ -8,8 +8,13 @@ import numpy as np
 import torch
 
 
+class WrongKind(str):
+    """A difference of type, shape or keys: no hint about a value helps there."""
+
+
 def difference(got: Any, expected: Any, rel: float = 1e-9) -> str | None:
-    """What is wrong with `got`, as the end of a sentence, or None where it is what was expected.
+    """What is wrong with `got`, as the end of a sentence, or None where it is what was expected; a WrongKind where it is
+    not even of the right kind.
 
     Whole numbers must be whole, containers agree in type, length and keys, arrays in shape and dtype; floating-point
     values agree within `rel`, relative to the expected value.
@@ -33,15 +38,15 @@ def difference(got: Any, expected: Any, rel: float = 1e-9) -> str | None:
 
 def _whole(got: Any, expected: int) -> str | None:
     if isinstance(got, bool) or not isinstance(got, numbers.Number):
-        return f"expected the whole number {expected}, not a {type(got).__name__}"
+        return WrongKind(f"expected the whole number {expected}, not a {type(got).__name__}")
     if not isinstance(got, numbers.Integral):
-        return f"expected a whole number (an int), {expected}, not a {type(got).__name__}"
+        return WrongKind(f"expected a whole number (an int), {expected}, not a {type(got).__name__}")
     return None if int(got) == expected else f"expected {expected}{_ratio(int(got), expected)}"
 
 
 def _real(got: Any, expected: float, rel: float) -> str | None:
     if isinstance(got, bool) or not isinstance(got, numbers.Real):
-        return f"expected the number {expected!r}, not a {type(got).__name__}"
+        return WrongKind(f"expected the number {expected!r}, not a {type(got).__name__}")
     close = math.isclose(float(got), expected, rel_tol=rel, abs_tol=0.0)
     return None if close else f"expected {expected!r}{_ratio(float(got), expected)}"
 
@@ -69,36 +74,37 @@ def _ratio(got: float, expected: float) -> str:
 
 def _dict(got: Any, expected: dict, rel: float) -> str | None:
     if not isinstance(got, dict):
-        return f"expected a dict, not a {type(got).__name__}"
-    missing, extra = [k for k in expected if k not in got], [k for k in got if k not in expected]
-    if missing or extra:
-        return f"expected the keys {list(expected)}; missing are {missing}, too many are {extra}"
+        return WrongKind(f"expected a dict, not a {type(got).__name__}")
+    wrong = [f"missing: {k!r}" for k in expected if k not in got]
+    wrong += [f"not expected: {k!r}" for k in got if k not in expected]
+    if wrong:
+        return WrongKind(f"expected the keys {list(expected)}; {', '.join(wrong)}")
     for key, value in expected.items():
         found = difference(got[key], value, rel)
         if found:
-            return f"at key {key!r}: {found}, and it is {got[key]!r}"
+            return type(found)(f"{key!r} is {got[key]!r}: {found}")
     return None
 
 
 def _sequence(got: Any, expected: list | tuple, rel: float) -> str | None:
     if not isinstance(got, list | tuple):
-        return f"expected a {type(expected).__name__}, not a {type(got).__name__}"
+        return WrongKind(f"expected a {type(expected).__name__}, not a {type(got).__name__}")
     if len(got) != len(expected):
-        return f"expected {len(expected)} entries, not {len(got)}"
+        return WrongKind(f"expected {len(expected)} entries, not {len(got)}")
     for i, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
         found = difference(mine, theirs, rel)
         if found:
-            return f"at position {i}: {found}, and it is {mine!r}"
+            return type(found)(f"position {i} is {mine!r}: {found}")
     return None
 
 
 def _array(got: Any, expected: Any, kind: type, rel: float) -> str | None:
     if not isinstance(got, kind):
-        return f"expected a {kind.__module__}.{kind.__name__}, not a {type(got).__name__}"
+        return WrongKind(f"expected a {kind.__module__}.{kind.__name__}, not a {type(got).__name__}")
     if tuple(got.shape) != tuple(expected.shape):
-        return f"expected shape {tuple(expected.shape)}, not {tuple(got.shape)}"
+        return WrongKind(f"expected shape {tuple(expected.shape)}, not {tuple(got.shape)}")
     if got.dtype != expected.dtype:
-        return f"expected dtype {expected.dtype}, not {got.dtype}"
+        return WrongKind(f"expected dtype {expected.dtype}, not {got.dtype}")
     mine, theirs = (
         np.asarray(a.detach().cpu().double() if kind is torch.Tensor else a, dtype=np.float64)
         for a in (got, expected)

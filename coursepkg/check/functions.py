@@ -1,5 +1,6 @@
 """Checks of a function that the student wrote."""
 
+import copy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 
 from coursepkg.check import ownwork
 from coursepkg.check.cases import Case, short
-from coursepkg.check.compare import difference
+from coursepkg.check.compare import WrongKind, difference
 from coursepkg.check.failures import CheckFailed
 from coursepkg.check.limits import TookTooLong, within
 
@@ -53,9 +54,10 @@ def _one(answer: Callable, case: Case, without: tuple[ModuleType, ...], secret: 
     name = getattr(answer, "__name__", "your function")
     raised: BaseException | None = None
     got: Any = None
+    args, kwargs = copy.deepcopy((case.args, case.kwargs))  # an answer may change what it was given
     with ownwork.watching(without) as called:
         try:
-            got = within(SECONDS, lambda: answer(*case.args, **case.kwargs))
+            got = within(SECONDS, lambda: answer(*args, **kwargs))
         except TookTooLong:
             wrong = f"did not return within {SECONDS:g} seconds"
             hint = "Is there a loop that never ends?"
@@ -65,7 +67,8 @@ def _one(answer: Callable, case: Case, without: tuple[ModuleType, ...], secret: 
     ownwork.refuse_called(name, called)
     wrong = _wrong(got, raised, case, secret)
     if wrong:
-        hint = case.hint if raised is None and got is not None else ""  # it is about a wrong result
+        about_a_value = raised is None and got is not None and not isinstance(wrong, WrongKind)
+        hint = case.hint if about_a_value else ""
         raise CheckFailed(_message(name, case, wrong, hint, secret)) from (None if secret else raised)
 
 
@@ -86,7 +89,8 @@ def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> 
     found = difference(got, case.expected, case.rel)
     if not found:
         return None
-    return "returned another value than expected" if secret else f"returned {short(got)}; {found}"
+    kind = type(found)
+    return kind("returned another value than expected" if secret else f"returned {short(got)}; {found}")
 
 
 def _where(error: BaseException) -> str:

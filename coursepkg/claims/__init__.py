@@ -85,7 +85,7 @@ def check(*keys: str) -> None:
     """Print the claims called `keys`: what is said, the verdict, and the values, computed now with their expressions."""
     for number, entry in enumerate(map(claim, keys)):
         print("\n" * (number > 0) + f"“{entry.claim}”  ({entry.key[:3]}, {entry.source})")
-        print(f"{entry.verdict.upper()}. {entry.so}")
+        print(f"{entry.verdict.upper()}{' ' if entry.verdict == 'holds if' else '. '}{entry.so}")
         width = max(len(str(value)) for value in entry.values)
         for value in entry.values:
             print(f"    {value!s:<{width}}   = {value.expression}")

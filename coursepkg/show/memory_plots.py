@@ -73,7 +73,8 @@ def cache_growth(models: Sequence[str], contexts: Sequence[int]) -> Figure:
         axis.text(contexts[-1] * 1.08, sizes[-1], name, color=colour, va="center", fontsize=9)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
-    axis.set_xticks(contexts[::2], [f"{n:,}" for n in contexts[::2]])
+    ticks = contexts[-1::-2]
+    axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axis.set_xlim(contexts[0], contexts[-1] * 4)
     axis.set_xlabel("context, tokens")
     axis.set_ylabel("KV cache, GB, 16 bit")
@@ -149,10 +150,11 @@ def device_rows(found: Results) -> Figure:
 
 
 def layer_parts(model: str) -> Figure:
-    """kB that one decoder layer keeps for each token, by part, for full finetuning and for LoRA on all Linears."""
-    made, (axis,) = figure(8.0, 2.2)
+    """kB that one decoder layer keeps for each token, by part, for full finetuning and for two ways to place LoRA."""
+    made, (axis,) = figure(8.0, 2.6)
     arch = memory.architecture(model)
-    rows = {"full finetuning": None, "LoRA, all Linears": memory.Lora(16)}
+    q_and_v = memory.Lora(16, ("q_proj", "v_proj"))
+    rows = {"full finetuning": None, "LoRA, all Linears": memory.Lora(16), "LoRA, q and v": q_and_v}
     shades = {"norms": COLOURS["16 bit"], "attention": COLOURS["KV cache"]}
     shades |= {"mlp": COLOURS["activations"], "adapters": COLOURS["adapters"]}
     for row, lora in enumerate(rows.values()):
@@ -160,12 +162,17 @@ def layer_parts(model: str) -> Figure:
         for name, size in memory.layer_parts(arch, lora=lora).items():
             width = size / MB * 1000
             axis.barh(
-                row, width, left=left, height=0.62, color=shades[name], label=name if row == 0 else None
+                row,
+                width,
+                left=left,
+                height=0.62,
+                color=shades[name],
+                label={"mlp": "MLP"}.get(name, name) if row == 0 else None,
             )
             left += width
         axis.text(left + 4, row, f"{left:,.0f} kB", va="center", fontsize=9)
-    axis.set_yticks(range(2), list(rows))
-    axis.set_ylim(1.5, -0.5)
+    axis.set_yticks(range(3), list(rows))
+    axis.set_ylim(2.5, -0.5)
     axis.set_xlim(0, axis.get_xlim()[1] * 1.08)
     axis.set_xlabel(f"kB (10³ bytes) kept for each token and layer, {model}, bf16")
     made.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)

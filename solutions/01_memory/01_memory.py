@@ -9,15 +9,15 @@
 # %% [markdown]
 # # Assignment 01: memory
 #
-# Seven functions and one written answer, 90 to 120 minutes. Everything you need is in lecture 01.
+# Seven functions and one written answer, about 90 minutes. Everything you need is in lecture 01 and in the text of the exercises.
 #
 # **How it works.** Each exercise has a cell for your code and, below it, a cell that checks it. The checks call your
 # function, and where something is off they say what they called, what came back, what was expected, and give a hint.
-# Run them as often as you like. When you hand in, the same functions are called with other inputs as well, so write
-# the rule and not the example.
+# Run them as often as you like. They do not try every rule in the text: when you hand in, the same functions are called
+# with other inputs as well, so write the rule and not the example.
 #
 # **Rules.** Plain Python is enough. The exercises ask you to write what `coursepkg.memory` does, so an answer that calls
-# or copies that package is refused. Exercises do not depend on each other: if one resists, go on with the next.
+# that package, or copies a function of it, is refused. Exercises do not depend on each other: if one resists, go on with the next.
 #
 # **Units.** All sizes are *bytes*, as whole numbers (`int`). GB is $10^9$ bytes, GiB is $2^{30}$ bytes.
 
@@ -39,8 +39,9 @@ coursepkg.hello()
 # ## 1. What a tensor takes in a block format (3 points)
 #
 # A format stores each value in `bits` bits. If it is a block format, every `block_size` consecutive values share one
-# scale of `scale_bits` bits. The last block may be shorter; it still needs a whole scale. Values are packed without gaps,
-# and so are scales; each of the two starts at a whole byte.
+# scale of `scale_bits` bits. The last block may be shorter: it stores only the values it has, and still needs a whole scale.
+# Values are packed without gaps, and so are scales; all values together, and all scales together, are each rounded up to
+# whole bytes.
 #
 # Write `stored_bytes`. `block_size=None` means that there are no scales.
 
@@ -73,7 +74,8 @@ check.function(
         case(128, 4, block_size=64, scale_bits=32, expected=72,
              label="two whole blocks", hint="One scale for each block."),
         case(100, 4, block_size=64, scale_bits=16, expected=54,
-             label="a short last block", hint="Round the number of blocks up."),
+             label="a short last block",
+             hint="Round the number of blocks up, but do not pad the values."),
     ],
     without=[memory],
 )
@@ -142,7 +144,7 @@ check.function(
              label="fp16 scale for each 128", hint="16/128 of a bit, not 0.8."),
         case(4, 64, 8, scale_block_size=256, expected=4.126953125,
              label="NF4 with double quantization",
-             hint="A second-level scale serves 256 scales, so 64 · 256 weights."),
+             hint="A second-level scale serves 256 scales, so 64 · 256 weights; do not round."),
     ],
     without=[memory],
 )
@@ -175,8 +177,10 @@ check.hidden(
 # - `head_dim` (left out: `hidden_size // num_attention_heads`),
 # - `tie_word_embeddings` (left out: `False`; if `True`, the output head *is* the embedding table and counts once).
 #
-# A decoder layer has seven Linear layers without biases (q, k, v, o; gate, up, down) and two RMSNorms of `hidden_size`
-# weights. After the last layer comes one more norm, then the head.
+# A decoder layer has seven Linear layers without biases and two RMSNorms of `hidden_size` weights. After the last layer comes
+# one more norm, then the head. With $h$ = `hidden_size`, $f$ = `intermediate_size`, $n$ query heads and $n_{kv}$ key/value heads of
+# width $d$ = `head_dim`, q is $n d \times h$, k and v are $n_{kv} d \times h$, o is $h \times n d$, gate and up are $f \times h$, and down is
+# $h \times f$. (The heads together need not be `hidden_size` wide.)
 
 
 # %% solution="parameter_count"
@@ -225,7 +229,7 @@ check.function(
              label="Llama-2-7B", hint="Count the norms, and the output head."),
         case(tiny | {"num_key_value_heads": 1}, expected=236,
              label="one key/value head",
-             hint="k and v are only num_key_value_heads · head_dim wide."),
+             hint="k and v are num_key_value_heads · head_dim wide; q and o are not narrowed."),
     ],
     without=[memory],
 )
@@ -290,7 +294,7 @@ check.function(
         case(32, 8, 128, 2048, expected=268_435_456,
              label="GQA", hint="Count key/value heads, not query heads."),
         case(32, 32, 128, 2048, batch=4, bytes_per_value=1, expected=2_147_483_648,
-             label="a batch, 8-bit cache", hint="Each sequence has its own cache."),
+             label="a batch, 8-bit cache", hint="Use batch and bytes_per_value, both."),
     ],
     without=[memory],
 )
@@ -366,7 +370,7 @@ check.function(
              label="bf16, two fp32 moments", hint="12 bytes for each parameter."),
         case(7_000_000_000, master=True,
              expected={"weights": 14 * 10**9, "gradients": 14 * 10**9, "optimizer": 84 * 10**9, "total": 112 * 10**9},
-             label="with an fp32 master copy", hint="16 bytes for each parameter."),
+             label="with an fp32 master copy", hint="16 bytes for each parameter; the master copy counts as optimizer."),
         case(10, moments=1,
              expected={"weights": 20, "gradients": 20, "optimizer": 40, "total": 80},
              label="SGD with momentum", hint="One state, not two."),
@@ -406,7 +410,8 @@ check.hidden(
 # LoRA of rank $r$ on a Linear with `in_features` inputs and `out_features` outputs adds a matrix $A$ of shape
 # $(r, \text{in})$ and a matrix $B$ of shape $(\text{out}, r)$. Count the trainable parameters of adapters on the Linears
 # named in `targets`, in every layer. `config` has the keys of exercise 3. The names are `q_proj`, `k_proj`, `v_proj`,
-# `o_proj`, `gate_proj`, `up_proj` and `down_proj`; for any other name raise a `ValueError` that says which names there are.
+# `o_proj`, `gate_proj`, `up_proj` and `down_proj`; for any other name raise a `ValueError` that says which names there
+# are. No name occurs twice; an empty list trains nothing. The shapes are those of exercise 3.
 
 
 # %% solution="lora_parameters"
@@ -466,7 +471,7 @@ check.function(
     lora_parameters,
     [
         case(small, 2, ["q_proj"], expected=48,
-             label="one Linear", hint="A has rank · in, B has out · rank."),
+             label="one Linear", hint="A has rank · in, B has out · rank, in each of the three layers."),
         case(seven_b, 16, ["q_proj", "v_proj"], expected=8_388_608,
              label="Llama-2-7B, q and v", hint="Multiply by the number of layers."),
         case(seven_b, 8, all_linear, expected=19_988_480,
@@ -572,12 +577,13 @@ check.hidden(
 #
 # A colleague writes:
 #
-# > A 70B model at 4 bits is 35 GB. So it fits on our 40 GB card, and with LoRA we can finetune it there too, because LoRA
+# > A 70B model at 4 bits is 35 GB. So it fits on our A100 40GB, and with LoRA we can finetune it there too, because LoRA
 # > has almost no parameters.
 #
 # Write 100 to 200 words to your colleague. Which of these statements hold, under which assumptions, and which bytes were
 # forgotten? Give numbers with units for Llama-2-70B, and say what you would check before ordering hardware.
-# You may use `coursepkg.memory` to work out the numbers.
+# You may use `coursepkg.memory` to work out the numbers. Points are given for the stored size, for inference, for finetuning,
+# and for figures that can be checked.
 
 # %% [markdown] written="seventy_b" points=4
 # ### BEGIN SOLUTION
@@ -594,7 +600,7 @@ check.hidden(
 # ### END SOLUTION
 
 # %% [markdown] rubric="seventy_b"
-# *A person reads this answer; their rubric is kept in this cell.*
+# *This answer is graded by a person.*
 #
 # <!-- BEGIN MARK SCHEME -->
 #
