@@ -167,8 +167,13 @@ def trainable(family: str, dtype: str, checkpointing: bool, lora: Lora | None = 
             return model
         from peft import LoraConfig, get_peft_model
 
-        settings = LoraConfig(r=lora.rank, target_modules=list(lora.targets), task_type="CAUSAL_LM")
-        adapted = get_peft_model(model, settings)
+        settings = LoraConfig(
+            r=lora.rank,
+            target_modules=list(lora.targets),
+            lora_dropout=0.5 if lora.dropout else 0.0,
+            task_type="CAUSAL_LM",
+        )
+        adapted = get_peft_model(model, settings, autocast_adapter_dtype=lora.adapter.bits == 32)
         if checkpointing:
             model.enable_input_require_grads()
         return adapted

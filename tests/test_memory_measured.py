@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
 from coursepkg import memory, trials
-from coursepkg.memory import OPTIMIZERS, Lora, measure
+from coursepkg.memory import FORMATS, OPTIMIZERS, Lora, measure
 
 families = pytest.mark.parametrize("family", trials.FAMILIES)
 dtypes = pytest.mark.parametrize("dtype", trials.DTYPES)
@@ -68,6 +68,20 @@ def test_activations_within_5_percent_of_what_autograd_saved(
     """What the formula leaves out is small: the rotary embedding's tables, one row for each sequence."""
     trial = trials.saved_activations(family, dtype, batch, length, checkpointing, lora)
     assert abs(trial.error) < 0.05, trial
+
+
+@checkpoints
+def test_adapters_in_the_models_own_dtype_share_their_inputs(checkpointing):
+    trial = trials.saved_activations("llama", "bf16", 2, 48, checkpointing, Lora(8, adapter=FORMATS["bf16"]))
+    assert abs(trial.error) < 0.05, trial
+
+
+def test_dropout_keeps_a_copy_and_a_mask():
+    """On a GPU the mask has one byte a value, as the formula has it; on a CPU it is a tensor of the input's dtype."""
+    lora, arch, tokens = Lora(8, dropout=True), trials.shape("llama"), 2 * 48
+    wider = sum(arch.linears[name][1] for name in lora.targets) * arch.num_layers * tokens * 3
+    trial = trials.saved_activations("llama", "bf16", 2, 48, False, lora)
+    assert trial.predicted + wider == pytest.approx(trial.measured, rel=0.05)
 
 
 @checkpoints
