@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -50,13 +49,22 @@ def table(trials: Sequence[Trial]) -> str:
     return "\n".join([*lines, f"Worst row: {worst.what}, {worst.error:+.1%}."])
 
 
-def config(family: str):
-    """A small configuration of transformers: 4 layers, hidden size 128; `family` is one of FAMILIES."""
+def config(family: str, **sizes):
+    """A small configuration of transformers: 4 layers, hidden size 128; `family` is one of FAMILIES.
+
+    sizes: settings that take the place of ours, for example vocab_size=100.
+    """
     from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
 
     sizes = {
-        **{"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "vocab_size": 1000},
-        **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048},
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "vocab_size": 1000,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        **sizes,
     }
     gemma = {"head_dim": 64, "sliding_window": 64, "sliding_window_pattern": 2}
     make = {
@@ -70,18 +78,17 @@ def config(family: str):
     return make[family]()
 
 
-def small_model(family: str, dtype: str = "bf16"):
-    """A model of `config(family)` with random weights (seed 0), in training mode."""
+def small_model(family: str, dtype: str = "bf16", **sizes):
+    """A model of `config(family, **sizes)` with random weights (seed 0), in training mode."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config(family)).to(DTYPES[dtype]).train()
+    return AutoModelForCausalLM.from_config(config(family, **sizes)).to(DTYPES[dtype]).train()
 
 
-@cache
-def shape(family: str) -> Architecture:
-    """The architecture of `small_model(family)`."""
-    return Architecture.from_config(config(family).to_dict(), family)
+def shape(family: str, **sizes) -> Architecture:
+    """The architecture of `small_model(family, **sizes)`."""
+    return Architecture.from_config(config(family, **sizes).to_dict(), family)
 
 
 def weights(family: str, fmt: str) -> Trial:
@@ -157,9 +164,36 @@ def saved_activations(
     return Trial(f"activations, {family}, {dtype}, {batch} × {length}, {how}", predicted, measured)
 
 
-def trainable(family: str, dtype: str, checkpointing: bool, lora: Lora | None = None):
+def prefill(family: str, dtype: str, batch: int, context: int) -> Trial:
+    """The peak of reading prompts: intermediate tensors and the cache that they fill."""
+    model, arch = small_model(family, dtype).eval(), shape(family)
+    tokens = torch.zeros(batch, context, dtype=torch.long)
+
+    def read():
+        with torch.no_grad():
+            return model(tokens, use_cache=True, logits_to_keep=1).past_key_values
+
+    budget = memory.inference(arch, context, batch, dtype)
+    predicted = budget["KV cache"] + budget["activations"]
+    return Trial(f"reading, {family}, {dtype}, {batch} × {context}", predicted, measure.peak_bytes(read))
+
+
+def training_peak(
+    family: str, batch: int, length: int, checkpointing: bool, lora: Lora | None = None, **sizes
+) -> Trial:
+    """The peak of a second training step in bf16, when gradients stand where they will be added to."""
+    model, arch = trainable(family, "bf16", checkpointing, lora, **sizes), shape(family, **sizes)
+    forward = step(model, batch, length)
+    forward().backward()
+    model.zero_grad(set_to_none=False)
+    measured = measure.peak_bytes(lambda: forward().backward())
+    predicted = memory.activations(arch, length, batch, "bf16", lora, checkpointing).peak
+    return Trial(f"training peak, {family}, {batch} × {length}", predicted, measured)
+
+
+def trainable(family: str, dtype: str, checkpointing: bool, lora: Lora | None = None, **sizes):
     """A small model ready for a training step: all of it, or peft's adapters on a frozen base."""
-    model = small_model(family, dtype)
+    model = small_model(family, dtype, **sizes)
     with quiet():
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -528,38 +528,34 @@ show.show(figure, alt=words) if figure else None
 # the expression beside them. **Weights first.**
 
 # %%
-claims.check(
-    "000-weights-7b", "000-gemma-int4", "000-gemma-sizes", "000-int4-4x", "000-70b"
-)
+claims.check("000-weights-7b", "000-gemma-16bit", "000-gemma-int4", "000-gemma-sizes")
 
 # %%
-claims.check(
-    "002-a100",
-    "002-gguf",
-    "003-42-each",
-    "003-gptq-disk",
-    "004-mistral-32-8",
-    "004-int8-half",
-)
+claims.check("000-int4-4x", "000-70b", "002-gguf", "003-42-each", "003-gptq-disk")
+
+# %%
+claims.check("003-three-awq", "004-mistral-32-8", "004-int8-half")
+
+# %% [markdown]
+# **What fits where.**
+
+# %%
+claims.check("002-a100", "002-fits", "002-8gb", "003-70b-single", "003-84-a100")
 
 # %% [markdown]
 # **Scales and double quantization.**
 
 # %%
-claims.check(
-    "000-dq-65b",
-    "001-dq-cost",
-    "001-dq-saving",
-    "003-scale-bits",
-    "003-q8-0",
-    "003-dq-128",
-)
+claims.check("000-dq-65b", "001-dq-cost", "001-dq-saving")
+
+# %%
+claims.check("003-scale-bits", "003-q8-0", "003-dq-128")
 
 # %% [markdown]
 # **Cache and inference.**
 
 # %%
-claims.check("002-kv", "002-8gb", "001-exercise-13b")
+claims.check("002-kv", "002-activations", "001-exercise-13b")
 
 # %% [markdown]
 # **Training.**
@@ -571,19 +567,16 @@ claims.check("000-training-66", "003-master", "003-70b-840", "000-gemma-training
 # **LoRA and QLoRA.**
 
 # %%
-claims.check(
-    "000-lora-780",
-    "000-lora-slightly",
-    "003-lora-4096",
-    "003-20m",
-    "001-trainable",
-    "004-mistral-lora",
-)
+claims.check("000-lora-780", "000-lora-slightly", "003-lora-14.2", "003-lora-4096")
 
 # %%
-claims.check(
-    "000-7b-on-12gb", "000-gemma-qlora", "001-5gb", "003-qlora-3.7", "003-65b-qlora"
-)
+claims.check("003-20m", "001-trainable", "004-mistral-lora", "000-bf16-adapters")
+
+# %%
+claims.check("000-7b-on-12gb", "000-laptop-16", "000-gemma-qlora")
+
+# %%
+claims.check("001-5gb", "003-qlora-3.7", "003-65b-qlora")
 
 # %% [markdown]
 # ## Summary

@@ -247,6 +247,28 @@ def test_a_header_that_is_not_understood_is_an_error_that_says_where(course, hea
     assert message in str(error.value)
 
 
+def test_a_test_that_borrows_a_name_from_another_cell_is_refused(course):
+    """A student may have bound the name to something else, and would lose points for it."""
+    path = course / "solutions/01_second/01_second.py"
+    exercise = """
+# %% solution="half"
+def half(number):
+    ### BEGIN SOLUTION
+    return number / 2
+    ### END SOLUTION
+
+# %% test="half" points=1
+assert half(4) == 2 and math.isclose(half(3), 1.5)
+"""
+    path.write_text(f"{ASSIGNMENT}\n{exercise}", encoding="utf-8")
+    with pytest.raises(MasterError, match="test half uses math, which a student's cell may have bound"):
+        read(Master(course, path, graded=True), Address.of(course))
+    path.write_text(
+        f"{ASSIGNMENT}\n{exercise.replace('assert half', 'import math; assert half')}", encoding="utf-8"
+    )
+    read(Master(course, path, graded=True), Address.of(course))
+
+
 def test_a_lecture_has_no_exercises(course):
     (course / "notebooks/00_first.py").write_text('# %% solution="a"\n1\n', encoding="utf-8")
     with pytest.raises(MasterError, match="belongs in an assignment"):

@@ -1,7 +1,10 @@
 """What the checks say to a student, and what they refuse."""
 
+import functools
 import linecache
+import sys
 import textwrap
+import threading
 import time
 
 import numpy as np
@@ -82,10 +85,32 @@ class TestMessages:
     def test_a_notebook_shows_the_message_alone(self):
         assert CheckFailed("said")._render_traceback_() == ["Not yet: said"]
 
+    def test_a_stub_is_no_answer_to_an_expected_error(self):
+        todo = written("def todo(x):\n    raise NotImplementedError\n")
+        assert "not written yet" in failure(todo, case(1, expected=RuntimeError))
+
+    def test_an_expected_error_must_name_what_it_should(self, capsys):
+        bare = written("def bare(x):\n    raise ValueError('no')\n")
+        assert "should name left" in failure(bare, case(1, expected=ValueError, naming=["left"]))
+        told = written("def told(x):\n    raise ValueError('left or right')\n")
+        check.function(told, [case(1, expected=ValueError, naming=["left", "right"])])
+
+    def test_an_answer_without_a_name(self, capsys):
+        check.function(functools.partial(double), [case(2, expected=4)])
+        assert capsys.readouterr().out == "your function: 1 check passed.\n"
+
 
 class TestHidden:
     @pytest.mark.parametrize(
-        "body", ["return x + 7777", "raise ValueError(x)", "return str(x)", "return [x]", "while True: pass"]
+        "body",
+        [
+            "return x + 7777",
+            "raise ValueError(x)",
+            "raise type(f'Got{x}', (Exception,), {})",
+            "return str(x)",
+            "return [x]",
+            "while True: pass",
+        ],
     )
     def test_message_has_neither_input_nor_expected_value(self, body, monkeypatch):
         monkeypatch.setattr("coursepkg.check.functions.SECONDS", 0.2)
@@ -106,9 +131,15 @@ class TestComparing:
         ("got", "expected"),
         [
             *[(2.0, 2), (True, 1), (3, 2), ("2", 2), (None, 2), (float("nan"), 2.0), (1.0 + 1e-6, 1.0)],
-            *[([1], [1, 2]), ({"a": 1}, {"b": 1}), ({"a": 1}, {"a": 2}), (1, True), ("a", "b"), (0.0, 1e-30)],
+            *[([1], [1, 2]), ({"a": 1}, {"b": 1}), ({"a": 1}, {"a": 2}), (1, True), ("a", "b"), (0.0, 1e-9)],
             *[(torch.ones(2), torch.ones(3)), (torch.ones(2), torch.ones(2, dtype=torch.float64))],
-            *[(np.ones(2), torch.ones(2)), (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))],
+            *[
+                (np.ones(2), torch.ones(2)),
+                (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0])),
+                (torch.tensor([2**53 + 1]), torch.tensor([2**53])),
+                (torch.tensor([1 + 1j]), torch.tensor([1 + 2j])),
+                (np.array([True]), np.array([False])),
+            ],
         ],
     )
     def test_different(self, got, expected):
@@ -117,7 +148,14 @@ class TestComparing:
     @pytest.mark.parametrize(
         ("got", "expected"),
         [
-            *[(np.int64(2), 2), (2, 2.0), (1.0 + 1e-12, 1.0), ((1, 2), [1, 2]), ({"a": 1.0}, {"a": 1.0})],
+            *[
+                (np.int64(2), 2),
+                (2, 2.0),
+                (1.0 + 1e-12, 1.0),
+                (1e-17, 0.0),
+                ((1, 2), [1, 2]),
+                ({"a": 1.0}, {"a": 1.0}),
+            ],
             *[(torch.ones(2), torch.ones(2)), (np.array([1, np.nan]), np.array([1, np.nan]))],
         ],
     )
@@ -165,6 +203,33 @@ class TestOwnWork:
         with pytest.raises(Refused, match="calls coursepkg.memory.serving.kv_cache_bytes"):
             check.function(wrapped, [case(1, expected=524288)], without=[memory])
 
+    def test_a_call_in_another_thread(self):
+        threaded = written(
+            "def mine(n):\n    got = []\n    t = threading.Thread(target=lambda: got.append(kv('llama-2-7b', n)))\n"
+            "    t.start()\n    t.join()\n    return got[0]\n",
+            kv=memory.kv_cache_bytes,
+            threading=threading,
+        )
+        with pytest.raises(Refused, match="part of the package"):
+            check.function(threaded, [case(1, expected=524288)], without=[memory])
+
+    def test_switching_the_watch_off_is_refused(self):
+        off = written(
+            "def mine(n):\n    sys.setprofile(None)\n    return kv('llama-2-7b', n)\n",
+            kv=memory.kv_cache_bytes,
+            sys=sys,
+        )
+        with pytest.raises(Refused, match="switched off"):
+            check.function(off, [case(1, expected=524288)], without=[memory])
+
+    def test_printing_a_size_is_no_cheating(self, capsys):
+        mine = written("def mine(n):\n    print(in_gb(n))\n    return n\n", in_gb=memory.in_gb)
+        check.function(mine, [case(1, expected=1)], without=[memory])
+
+    def test_a_one_liner_that_two_people_would_write(self, capsys):
+        mine = written("def mine(parts):\n    return sum(part.n_bytes for part in parts)\n")
+        check.function(mine, [case([], expected=0)], without=[memory])
+
     def test_a_copy_with_other_names(self):
         import inspect
 
@@ -200,7 +265,7 @@ class TestOwnWork:
         ],
     )
     def test_changed_checks_are_refused(self, where, name, monkeypatch):
-        ownwork.refuse_changed(__import__("sys").modules["coursepkg.check"], memory)
+        ownwork.refuse_changed(sys.modules["coursepkg.check"], memory)
         monkeypatch.setattr(f"{where}.{name}", lambda *_, **__: None)
         with pytest.raises(Refused, match="restart the kernel"):
             check.hidden(double, [case(1, expected=2)], without=[memory])

@@ -10,6 +10,8 @@ of nbgrader's metadata, which `_nbgrader` expands:
     every other cell                         locked
 """
 
+import ast
+import builtins
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,15 +162,47 @@ def _check_exercises(cells: list[NotebookNode], where: str) -> None:
     code = [cell for cell in cells if cell.cell_type == "code"]
     solutions = {cell.metadata.nbgrader.grade_id: cell for cell in code if cell.metadata.nbgrader.solution}
     tests = {
-        cell.metadata.nbgrader.grade_id.removeprefix("test_") for cell in code if cell.metadata.nbgrader.grade
+        cell.metadata.nbgrader.grade_id.removeprefix("test_"): cell
+        for cell in code
+        if cell.metadata.nbgrader.grade
     }
-    for name in sorted(solutions.keys() ^ tests):
+    for name in sorted(solutions.keys() ^ tests.keys()):
         raise MasterError(f"{where}: exercise {name} needs one solution cell and one test cell of that name")
     for name, cell in solutions.items():
         _check_region(cell, "SOLUTION", f"{where}: solution {name}")
+        borrowed = (
+            _names_used(tests[name].source) - _names_bound(tests[name].source) - _names_bound(cell.source)
+        )
+        if borrowed:
+            raise MasterError(
+                f"{where}: test {name} uses {', '.join(sorted(borrowed))}, which a student's cell may have bound to "
+                "something else; import or define it in the test cell itself"
+            )
     for cell in cells:
         if cell.metadata.nbgrader.grade_id.startswith("rubric_"):
             _check_region(cell, "MARK SCHEME", f"{where}: {cell.metadata.nbgrader.grade_id}")
+
+
+def _names_used(source: str) -> set[str]:
+    """Names that a cell reads, Python's own left out."""
+    nodes = ast.walk(ast.parse(source))
+    used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return used - set(dir(builtins))
+
+
+def _names_bound(source: str) -> set[str]:
+    """Names that a cell assigns, imports or defines."""
+    bound: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+    return bound
 
 
 def _check_region(cell: NotebookNode, region: str, where: str) -> None:

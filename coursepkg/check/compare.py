@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+_ZERO = 1e-15  # what rounding may leave of a zero
+
 
 class WrongKind(str):
     """A difference of type, shape or keys: no hint about a value helps there."""
@@ -16,8 +18,8 @@ def difference(got: Any, expected: Any, rel: float = 1e-9) -> str | None:
     """What is wrong with `got`, as the end of a sentence, or None where it is what was expected; a WrongKind where it is
     not even of the right kind.
 
-    Whole numbers must be whole, containers agree in type, length and keys, arrays in shape and dtype; floating-point
-    values agree within `rel`, relative to the expected value.
+    Whole numbers must be whole; sequences (lists and tuples alike) agree in length, dicts in keys, arrays in shape and
+    dtype. Floating-point values agree within `rel`, relative to the expected value, or within 1e-15; integers exactly.
     """
     if isinstance(expected, torch.Tensor):
         return _array(got, expected, torch.Tensor, rel)
@@ -47,7 +49,7 @@ def _whole(got: Any, expected: int) -> str | None:
 def _real(got: Any, expected: float, rel: float) -> str | None:
     if isinstance(got, bool) or not isinstance(got, numbers.Real):
         return WrongKind(f"expected the number {expected!r}, not a {type(got).__name__}")
-    close = math.isclose(float(got), expected, rel_tol=rel, abs_tol=0.0)
+    close = math.isclose(float(got), expected, rel_tol=rel, abs_tol=_ZERO)
     return None if close else f"expected {expected!r}{_ratio(float(got), expected)}"
 
 
@@ -105,13 +107,15 @@ def _array(got: Any, expected: Any, kind: type, rel: float) -> str | None:
         return WrongKind(f"expected shape {tuple(expected.shape)}, not {tuple(got.shape)}")
     if got.dtype != expected.dtype:
         return WrongKind(f"expected dtype {expected.dtype}, not {got.dtype}")
-    mine, theirs = (
-        np.asarray(a.detach().cpu().double() if kind is torch.Tensor else a, dtype=np.float64)
-        for a in (got, expected)
-    )
-    wrong = ~np.isclose(mine, theirs, rtol=rel, atol=0.0, equal_nan=True)
+    mine, theirs = (torch.as_tensor(a).detach().cpu() for a in (got, expected))
+    if theirs.is_floating_point() or theirs.is_complex():
+        mine, theirs = (a.to(torch.complex128 if a.is_complex() else torch.float64) for a in (mine, theirs))
+        wrong = ~torch.isclose(mine, theirs, rtol=rel, atol=_ZERO, equal_nan=True)
+    else:
+        wrong = mine != theirs
     if not wrong.any():
         return None
-    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    index = tuple(wrong.nonzero()[0].tolist())
     at = index[0] if len(index) == 1 else index
-    return f"{int(wrong.sum())} of {wrong.size} values differ, the first at {at}: {mine[index]:g}, expected {theirs[index]:g}"
+    first = f"{mine[index].item()}, expected {theirs[index].item()}"
+    return f"{int(wrong.sum())} of {wrong.numel()} values differ, the first at {at}: {first}"

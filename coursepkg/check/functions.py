@@ -1,5 +1,6 @@
 """Checks of a function that the student wrote."""
 
+import builtins
 import copy
 import sys
 import traceback
@@ -23,7 +24,7 @@ def function(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleTy
     Raises CheckFailed or Refused, with a message for the student.
     """
     _run(answer, cases, tuple(without), secret=False)
-    print(f"{answer.__name__}: {_count(cases)} passed.")
+    print(f"{_name(answer)}: {_count(cases)} passed.")
 
 
 def hidden(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleType] = ()) -> None:
@@ -33,7 +34,11 @@ def hidden(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleType
     """
     ownwork.refuse_changed(sys.modules["coursepkg.check"], *without)
     _run(answer, cases, tuple(without), secret=True)
-    print(f"{answer.__name__}: {_count(cases)} on other inputs passed.")
+    print(f"{_name(answer)}: {_count(cases)} on other inputs passed.")
+
+
+def _name(answer: Callable) -> str:
+    return getattr(answer, "__name__", "your function")
 
 
 def _count(cases: Sequence[Case]) -> str:
@@ -51,7 +56,7 @@ def _run(answer: Callable, cases: Sequence[Case], without: tuple[ModuleType, ...
 
 
 def _one(answer: Callable, case: Case, without: tuple[ModuleType, ...], secret: bool) -> None:
-    name = getattr(answer, "__name__", "your function")
+    name = _name(answer)
     raised: BaseException | None = None
     got: Any = None
     args, kwargs = copy.deepcopy((case.args, case.kwargs))  # an answer may change what it was given
@@ -76,12 +81,20 @@ def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> 
     """What is wrong with the outcome, or None."""
     expects_error = isinstance(case.expected, type) and issubclass(case.expected, Exception)
     if raised is not None:
-        if expects_error and isinstance(raised, case.expected):
-            return None
-        if isinstance(raised, NotImplementedError) and not expects_error:
+        if isinstance(raised, NotImplementedError) and case.expected is not NotImplementedError:
             return "is not written yet (it raised NotImplementedError)"
-        text = "" if secret else f": {str(raised)[:200]}"
-        return f"raised {type(raised).__name__}{text} ({_where(raised)})"
+        if expects_error and isinstance(raised, case.expected):
+            missing = [text for text in case.naming if text not in str(raised)]
+            return (
+                f"raised {case.expected.__name__}, whose message should name {missing[0]}"
+                if missing
+                else None
+            )
+        # A class made on the spot can carry an input in its name, so a hidden check names Python's own only.
+        name = type(raised).__name__
+        if secret:
+            name = name if getattr(builtins, name, None) is type(raised) else "an exception"
+        return f"raised {name}{'' if secret else f': {str(raised)[:200]}'} ({_where(raised)})"
     if expects_error:
         return f"returned {'a value' if secret else short(got)}, and should raise {case.expected.__name__}"
     if got is None and case.expected is not None:

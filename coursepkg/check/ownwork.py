@@ -5,6 +5,7 @@ import ast
 import inspect
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any
 from coursepkg.check.failures import Refused
 
 _SMALL = 40  # syntax nodes; two people may well write the same one-liner
+_HARMLESS = ("coursepkg.memory.units",)  # printing a size in GB gives nothing away
 
 
 def modules_of(package: ModuleType) -> list[ModuleType]:
@@ -27,22 +29,34 @@ def modules_of(package: ModuleType) -> list[ModuleType]:
 
 @contextmanager
 def watching(packages: tuple[ModuleType, ...]) -> Iterator[list[str]]:
-    """While inside, every call of a function that `packages` define is noted by name in the list that is given."""
-    inside = tuple(p.__name__ for p in packages)
+    """While inside, every call of a function that `packages` define is noted by name in the list that is given.
+
+    Functions are known by the file they stand in, so neither another name nor another thread hides them.
+    """
+    names = {
+        str(_source_path(m)): m.__name__
+        for p in packages
+        for m in modules_of(p)
+        if m.__name__ not in _HARMLESS
+    }
     called: list[str] = []
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call":
-            module = frame.f_globals.get("__name__", "")
-            if any(module == name or module.startswith(name + ".") for name in inside):
-                called.append(f"{module}.{frame.f_code.co_name}")
+        if event == "call" and frame.f_code.co_filename in names:
+            called.append(f"{names[frame.f_code.co_filename]}.{frame.f_code.co_name}")
 
-    before = sys.getprofile()
+    before, before_in_threads = sys.getprofile(), threading.getprofile()
     sys.setprofile(note)
+    threading.setprofile(note)
     try:
         yield called
+        if sys.getprofile() is not note:
+            raise Refused(
+                "Something in this notebook has switched off the check of whose work this is. Remove that."
+            )
     finally:
         sys.setprofile(before)
+        threading.setprofile(before_in_threads)
 
 
 def refuse_the_packages_own(answer: Callable, packages: tuple[ModuleType, ...]) -> None:
@@ -65,8 +79,8 @@ def refuse_called(name: str, called: list[str]) -> None:
     """Raise Refused where calls were noted by `watching`."""
     if called:
         raise Refused(
-            f"{name} calls {called[0]}, the course's own answer to this exercise. Write the calculation yourself; "
-            "plain Python is enough."
+            f"{name} calls {called[0]}, part of the package that this exercise asks you to rebuild. Write the "
+            "calculation yourself; plain Python is enough."
         )
 
 

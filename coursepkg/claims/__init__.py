@@ -15,7 +15,7 @@ from typing import Literal
 
 from coursepkg import memory
 
-Verdict = Literal["holds", "holds if", "wrong", "unsourced"]
+Verdict = Literal["holds", "holds if", "wrong", "unsourced", "exercise"]
 SOURCES = {
     "000": "Efficient LLM deployment",
     "001": "QLoRA and quantization",

@@ -16,9 +16,8 @@ from coursepkg.memory.catalogue import architecture
 from coursepkg.memory.storage import BF16, StorageFormat, storage_format
 from coursepkg.memory.training import Lora
 
-_FP32 = (
-    4  # norms, the softmax over the vocabulary and its loss are computed in fp32 whatever the model's dtype
-)
+# Norms, the softmax over the vocabulary and its loss are computed in fp32 whatever the model's dtype.
+_FP32 = 4
 
 # Which Linears read the same tensor. Attention's output is kept by the attention kernel already.
 _INPUTS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
@@ -30,14 +29,16 @@ class Activations:
 
     layers: kept by all decoder layers together (with checkpointing: the input of each).
     head: kept by the last norm, the output head and the loss.
-    recompute: with checkpointing, what one layer keeps while it is computed again; else 0.
-    backward: the largest gradients of activations alive at one moment, not counted above.
+    recomputed: with checkpointing, what the largest layer keeps while it is computed again; else 0.
+    loss_gradients: gradients of the log-probabilities and of the logits, when the backward begins.
+    layer_gradients: gradients of activations at the widest place of a layer's backward.
     """
 
     layers: int
     head: int
-    recompute: int
-    backward: int
+    recomputed: int
+    loss_gradients: int
+    layer_gradients: int
 
     @property
     def saved(self) -> int:
@@ -46,8 +47,12 @@ class Activations:
 
     @property
     def peak(self) -> int:
-        """Most bytes alive at one moment of the step."""
-        return self.saved + self.recompute + self.backward
+        """Most bytes alive at one moment of the step.
+
+        Two moments compete: the backward of the loss, beside all that is saved; and the backward of a layer, when what
+        head and loss kept is gone.
+        """
+        return self.layers + max(self.head + self.loss_gradients, self.recomputed + self.layer_gradients)
 
 
 def layer_parts(
@@ -82,7 +87,7 @@ def layer_parts(
             continue
         adapted = sum(name in lora.targets for name in readers)
         a = ceil(lora.adapter.bits / 8)
-        if lora.dropout:  # a scaled copy of the input, and the mask (one byte a value) that made it
+        if lora.dropout:  # a scaled copy of the input, and the mask that made it: on a GPU one byte a value
             adapters += adapted * width * (a + 1)
         elif a != e:  # a copy of the input in the adapter's dtype, one for each adapter
             adapters += adapted * width * a
@@ -103,14 +108,15 @@ def activations(
     """Activations of a training step on `batch` sequences of `length` tokens, without padding.
 
     dtype: of the residual stream. lora: None for full finetuning. checkpointing: each decoder layer keeps its input
-    only, and is computed again in the backward. Raises ValueError for a batch or length below 1.
+    only, and is computed again in the backward. Raises ValueError for a batch or length below 1, or a quantized dtype.
     """
     arch, fmt = architecture(model), storage_format(dtype)
     if length < 1 or batch < 1:
         raise ValueError(f"length and batch must be at least 1 (length={length}, batch={batch})")
+    if fmt.scale is not None:
+        raise ValueError(f"activations are kept in a floating-point dtype such as bf16, not in {fmt.name}")
     e, tokens, h = ceil(fmt.bits / 8), batch * length, arch.hidden_size
     per_layer = [_layer(arch, fmt, lora, length, batch, window) for window in arch.windows]
-    largest = max(per_layer)
     # Without checkpointing nothing before the first adapter needs a gradient, so neither does the first norm.
     first_norm = 0 if lora is None or checkpointing else tokens * (h + 1) * _FP32
     layers = arch.num_layers * tokens * e * h if checkpointing else sum(per_layer) - first_norm
@@ -120,17 +126,20 @@ def activations(
     head += 0 if lora is not None else tokens * e * h  # the input of a trained output head
     head += tokens * (_FP32 * arch.vocab_size + 8)  # log-probabilities in fp32, and the labels
 
-    # Two moments compete: the loss's backward (gradients of the log-probabilities and of the logits, both fp32, beside
-    # all that is saved) and the backward through the MLP of a recomputed layer, when the logits are gone.
-    at_loss = 2 * tokens * _FP32 * arch.vocab_size
-    if not checkpointing:
-        return Activations(layers, head, 0, at_loss)
-    # There the gradients of the product, and of its two factors or of an adapter's copy of it, come on top.
+    # At a layer's widest place the gradients of the product and of its two factors are alive, and the product is not;
+    # or, where an adapter has a copy of the product in a dtype of its own, the gradient of that copy too. In a trained
+    # Gemma it may be a norm: six fp32 tensors as wide as the residual stream.
     wide = 3 if lora is not None and lora.adapter.bits != fmt.bits else 2
-    in_layer = largest + wide * e * tokens * arch.intermediate_size - head
-    if in_layer > at_loss:
-        return Activations(layers, head, largest, in_layer - largest)
-    return Activations(layers, head, 0, at_loss)
+    gradients = wide * e * arch.intermediate_size
+    if lora is None and arch.model_type == "gemma3_text":
+        gradients = max(gradients, 6 * _FP32 * h)
+    return Activations(
+        layers=layers,
+        head=head,
+        recomputed=max(per_layer) if checkpointing else 0,
+        loss_gradients=2 * tokens * _FP32 * arch.vocab_size,
+        layer_gradients=gradients * tokens,
+    )
 
 
 def _layer(

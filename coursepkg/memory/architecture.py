@@ -16,11 +16,32 @@ Role = Literal["embedding", "linear", "bias", "norm", "head"]
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {"tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False},
     "mistral": {"tie_word_embeddings": False, "num_key_value_heads": 8, "sliding_window": 4096},
-    "qwen2": {"tie_word_embeddings": False},
-    "qwen3": {"tie_word_embeddings": False, "attention_bias": False, "head_dim": 128},
+    "qwen2": {
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+        "max_window_layers": 28,
+        "sliding_window": 4096,
+    },
+    "qwen3": {
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "head_dim": 128,
+        "use_sliding_window": False,
+        "max_window_layers": 28,
+        "sliding_window": 4096,
+    },
     "gemma3_text": {
-        **{"tie_word_embeddings": True, "attention_bias": False, "head_dim": 256, "vocab_size": 262_208},
-        **{"sliding_window": 4096, "sliding_window_pattern": 6},
+        "tie_word_embeddings": True,
+        "attention_bias": False,
+        "vocab_size": 262_208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 6,
     },
 }
 
@@ -83,8 +104,13 @@ class Architecture:
         """The Linear layers of one decoder layer: name to (out_features, in_features)."""
         h, f, q, kv = self.hidden_size, self.intermediate_size, self.query_size, self.kv_size
         return {
-            **{"q_proj": (q, h), "k_proj": (kv, h), "v_proj": (kv, h), "o_proj": (h, q)},
-            **{"gate_proj": (f, h), "up_proj": (f, h), "down_proj": (h, f)},
+            "q_proj": (q, h),
+            "k_proj": (kv, h),
+            "v_proj": (kv, h),
+            "o_proj": (h, q),
+            "gate_proj": (f, h),
+            "up_proj": (f, h),
+            "down_proj": (h, f),
         }
 
     @cached_property
@@ -99,16 +125,11 @@ class Architecture:
         return tuple(found)
 
     def _layer(self, prefix: str) -> list[TensorSpec]:
-        biased = {
-            **dict.fromkeys(("q_proj", "k_proj", "v_proj"), self.qkv_bias),
-            "o_proj": self.o_bias,
-            **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.mlp_bias),
-        }
         found = []
         for name, shape in self.linears.items():
             block = "self_attn" if name[0] in "qkvo" else "mlp"
             found.append(TensorSpec(f"{prefix}{block}.{name}.weight", shape, "linear"))
-            if biased[name]:
+            if self.qkv_bias if name[0] in "qkv" else self.o_bias if name[0] == "o" else self.mlp_bias:
                 found.append(TensorSpec(f"{prefix}{block}.{name}.bias", shape[:1], "bias"))
         if self.qk_norm:
             found += [
@@ -142,10 +163,14 @@ class Architecture:
         # null means "left out", but for the window, where it means full attention
         stated = {k: v for k, v in config.items() if v is not None or k == "sliding_window"}
         c = {**FAMILY_DEFAULTS[family], **stated}
-        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        for key in sizes:
-            if not isinstance(c.get(key), int) or c[key] < 1:
+        sizes = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
+        for key in sizes + [key for key in ("num_key_value_heads", "head_dim") if key in c]:
+            if type(c.get(key)) is not int or c[key] < 1:
                 raise ValueError(f"{name}: its config needs a positive integer {key}, and has {c.get(key)!r}")
+        if len(c.get("layer_types", range(c["num_hidden_layers"]))) != c["num_hidden_layers"]:
+            raise ValueError(
+                f"{name}: its config has {len(c['layer_types'])} layer_types for {c['num_hidden_layers']} layers"
+            )
         heads = c["num_attention_heads"]
         return cls(
             name=name,
@@ -177,7 +202,6 @@ def _windows(family: str, c: Mapping[str, Any]) -> tuple[int | None, ...]:
         return tuple(None if (i + 1) % every == 0 else window for i in range(layers))
     if family == "mistral":
         return (window,) * layers
-    if family in ("qwen2", "qwen3") and c.get("use_sliding_window", False):
-        first = c.get("max_window_layers", 28)
-        return tuple(window if i >= first else None for i in range(layers))
+    if family in ("qwen2", "qwen3") and c["use_sliding_window"]:
+        return tuple(window if i >= c["max_window_layers"] else None for i in range(layers))
     return (None,) * layers

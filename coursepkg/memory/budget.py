@@ -70,14 +70,19 @@ def inference(
     context: int = 2048,
     batch: int = 1,
     weights: str | StorageFormat = BF16,
-    cache: str | StorageFormat = BF16,
+    cache: str | StorageFormat | None = None,
 ) -> Budget:
-    """Budget of generating text: weights, the KV cache at `context` tokens, and the prompt's intermediate tensors."""
+    """Budget of generating text: weights, the KV cache at `context` tokens, and the prompt's intermediate tensors.
+
+    cache: format of the KV cache; None stands for the dtype that is computed in: that of the weights, or bf16 where
+    they are quantized.
+    """
     arch, fmt = architecture(model), storage_format(weights)
+    dtype = BF16 if fmt.scale is not None else fmt
     parts = (
         Part("weights", weight_bytes(arch, fmt)),
-        Part("KV cache", kv_cache_bytes(arch, context, batch, cache)),
-        Part("activations", prefill_bytes(arch, context, batch)),
+        Part("KV cache", kv_cache_bytes(arch, context, batch, dtype if cache is None else cache)),
+        Part("activations", prefill_bytes(arch, context, batch, dtype)),
     )
     return Budget(f"{arch.name}, inference in {fmt.name}, batch {batch}, context {context}", parts)
 
@@ -88,7 +93,7 @@ def full_finetuning(
     batch: int = 1,
     dtype: str | StorageFormat = BF16,
     optim: str | Optimizer = "adamw-fp32",
-    checkpointing: bool = False,
+    checkpointing: bool = True,
 ) -> Budget:
     """Budget of training every parameter.
 
@@ -119,7 +124,7 @@ def lora(
     adapters: Lora | None = None,
     dtype: str | StorageFormat = BF16,
     optim: str | Optimizer = "adamw",
-    checkpointing: bool = False,
+    checkpointing: bool = True,
 ) -> Budget:
     """Budget of LoRA on frozen weights in `dtype` (Hu et al. 2021): only the adapters have gradients and states."""
     arch, fmt, adapters = architecture(model), storage_format(dtype), adapters or Lora()
@@ -145,7 +150,7 @@ def qlora(
     checkpointing: bool = True,
     prepared: bool = True,
 ) -> Budget:
-    """Budget of QLoRA (Dettmers et al. 2023): frozen 4-bit Linear weights, adapters in 32 bits.
+    """Budget of QLoRA (Dettmers et al. 2023): frozen quantized Linear weights (4-bit NF4 by default), adapters beside them.
 
     prepared: whether peft's `prepare_model_for_kbit_training` was called. It casts what is not quantized (embeddings,
     norms, head) up to fp32, and the residual stream with it; without it both stay in bf16.

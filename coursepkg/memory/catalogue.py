@@ -9,13 +9,18 @@ from typing import Any
 from coursepkg.memory.architecture import Architecture
 
 
-@cache
 def catalogue() -> dict[str, dict[str, Any]]:
     """The architectures that ship with the course: name to {"hub_id": …, "config": the sizes of its config.json}.
 
-    Multimodal models (Gemma 3 4B and larger) stand here as their language model, without the vision tower.
+    A new dict each time, which the caller may change. Multimodal models (Gemma 3 4B and larger) stand here as their
+    language model, without the vision tower.
     """
-    return json.loads(files("coursepkg.memory").joinpath("catalogue.json").read_text(encoding="utf-8"))
+    return json.loads(_catalogue_text())
+
+
+@cache
+def _catalogue_text() -> str:
+    return files("coursepkg.memory").joinpath("catalogue.json").read_text(encoding="utf-8")
 
 
 def architecture(model: str | Path | Architecture) -> Architecture:

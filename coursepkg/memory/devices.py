@@ -26,7 +26,7 @@ class Device:
         return self.memory - (CONTEXT_BYTES if self.kind == "gpu" else LAPTOP_RESERVED)
 
 
-# The sizes that nvidia-smi prints as total, in MiB; sold as 16, 24, 40, 80 and 141 "GB".
+# The sizes that nvidia-smi prints as total, in MiB; sold as 8, 12, 16, 24, 40, 80 and 141 "GB".
 DEVICES: tuple[Device, ...] = (
     Device("Laptop 8 GiB", 8 * GiB, "laptop"),
     Device("Laptop 16 GiB", 16 * GiB, "laptop"),

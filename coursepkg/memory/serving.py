@@ -1,5 +1,6 @@
 """Bytes of a model that only reads: its weights and its KV cache."""
 
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -38,12 +39,28 @@ def kv_cache_bytes(
     return sum(2 * fmt.stored_bytes(batch, arch.num_kv_heads, n, arch.head_dim) for n in tokens)
 
 
-def prefill_bytes(model: str | Path | Architecture, context: int, batch: int = 1, dtype: str = "bf16") -> int:
-    """Bytes of the largest intermediate tensors while a prompt of `context` tokens is read, none kept for a backward.
+def prefill_bytes(
+    model: str | Path | Architecture, context: int, batch: int = 1, dtype: str | StorageFormat = BF16
+) -> int:
+    """Most bytes of intermediate tensors at one moment while prompts of `context` tokens are read, for no backward.
 
-    The widest place is the MLP: four tensors of hidden_size (embeddings, the layer's input, the residual stream, the
-    normalized input) and three of the intermediate size (the activated gate, up, their product). One layer at a time;
-    the logits of one position.
+    dtype: of the residual stream. One layer at a time, all sequences of the batch at once, logits of one position.
+    Everywhere alive: embeddings and residual stream, rotary tables; and beyond a sliding window, its mask and what
+    transformers keeps of longer prompts until the next token trims the cache. The widest place of a layer is its MLP
+    (the activated gate, up, their product) or, where a mask makes attention copy keys and values out to all heads,
+    its attention. Raises ValueError for a negative context or batch.
     """
-    arch, width = architecture(model), ceil(storage_format(dtype).bits / 8)
-    return batch * context * width * (4 * arch.hidden_size + 3 * arch.intermediate_size)
+    arch, fmt = architecture(model), storage_format(dtype)
+    e, tokens = ceil(fmt.bits / 8), batch * context
+    h, f, q = arch.hidden_size, arch.intermediate_size, arch.query_size
+    untrimmed = kv_cache_bytes(replace(arch, windows=(None,) * arch.num_layers), context, batch, fmt)
+    alive = untrimmed - kv_cache_bytes(arch, context, batch, fmt)
+    rotary_tables = 2 if arch.model_type == "gemma3_text" else 1  # for windows, and for full attention
+    alive += rotary_tables * 2 * arch.head_dim * context * e
+    widest = tokens * e * (4 * h + 3 * f)
+    if any(window is not None and context > window for window in arch.windows):
+        mask = context * context  # one for all sequences: booleans, and once more in the dtype of the scores
+        alive += mask
+        copied = 4 * q if arch.num_heads != arch.num_kv_heads else 2 * q
+        widest = max(widest, tokens * e * (3 * h + copied) + mask * e)
+    return alive + widest

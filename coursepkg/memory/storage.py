@@ -42,6 +42,8 @@ class StorageFormat:
 
     def stored_bytes(self, *shape: int) -> int:
         """Bytes a tensor of `shape` occupies: values, scales (and theirs), tables. A last, short block counts whole."""
+        if not shape:
+            raise ValueError(f"{self.name}: give a shape, for example stored_bytes(4096, 4096)")
         total = self.nominal_bytes(*shape) + self.table_bytes
         if self.scale is not None:
             blocks = shape[0] if self.block_size == "row" else ceil(prod(shape) / self.block_size)

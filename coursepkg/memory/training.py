@@ -27,9 +27,12 @@ class Lora:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank must be at least 1, not {self.rank}")
+        object.__setattr__(self, "targets", tuple(self.targets))
         unknown = [t for t in self.targets if t not in ALL_LINEAR]
         if unknown or not self.targets:
             raise ValueError(f"no Linear layer {unknown}; choose at least one from {', '.join(ALL_LINEAR)}")
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"a Linear layer stands twice in {list(self.targets)}; name each once")
 
     def tensors(self, model: str | Path | Architecture) -> tuple[TensorSpec, ...]:
         """The trainable tensors: for each adapted Linear (out, in) an A of (rank, in) and a B of (out, rank)."""
@@ -80,7 +83,7 @@ class Optimizer:
             small = t.count < self.min_size
             for state in self.states:
                 total += (FP32 if small else state or dtype).stored_bytes(*t.shape)
-            if self.master and dtype is not FP32:
+            if self.master and dtype.bits < FP32.bits:
                 total += FP32.stored_bytes(*t.shape)
             total += self.step_bytes
         return total

@@ -67,6 +67,11 @@ def stored_bytes(
 
 
 # %% test="stored_bytes" points=3
+from math import ceil
+
+from coursepkg import check, memory
+from coursepkg.check import case
+
 check.function(
     stored_bytes,
     [
@@ -136,6 +141,9 @@ def effective_bits(
 
 
 # %% test="effective_bits" points=3
+from coursepkg import check, memory
+from coursepkg.check import case
+
 check.function(
     effective_bits,
     [
@@ -206,6 +214,9 @@ def parameter_count(config: dict) -> int:
 
 
 # %% test="parameter_count" points=4
+from coursepkg import check, memory
+from coursepkg.check import case
+
 tiny = {
     "vocab_size": 10,
     "hidden_size": 4,
@@ -286,6 +297,9 @@ def kv_cache(
 
 
 # %% test="kv_cache" points=3
+from coursepkg import check, memory
+from coursepkg.check import case
+
 check.function(
     kv_cache,
     [
@@ -362,6 +376,9 @@ def training_bytes(
 
 
 # %% test="training_bytes" points=3
+from coursepkg import check, memory
+from coursepkg.check import case
+
 check.function(
     training_bytes,
     [
@@ -446,6 +463,9 @@ def lora_parameters(config: dict, rank: int, targets: list[str]) -> int:
 
 
 # %% test="lora_parameters" points=4
+from coursepkg import check, memory
+from coursepkg.check import case
+
 small = {
     "hidden_size": 4,
     "intermediate_size": 8,
@@ -476,8 +496,8 @@ check.function(
              label="Llama-2-7B, q and v", hint="Multiply by the number of layers."),
         case(seven_b, 8, all_linear, expected=19_988_480,
              label="Llama-2-7B, all Linears, r=8", hint="The MLP's Linears are wider."),
-        case(small, 2, ["qproj"], expected=ValueError,
-             label="a name that does not exist", hint="Raise ValueError."),
+        case(small, 2, ["qproj"], expected=ValueError, naming=["q_proj", "down_proj"],
+             label="a name that does not exist", hint="Raise a ValueError whose text lists all seven names."),
     ],
     without=[memory],
 )
@@ -500,7 +520,7 @@ check.hidden(
              label="down_proj alone", hint="down_proj reads intermediate_size inputs."),
         case(small, 3, [], expected=0,
              label="no targets", hint="Nothing is adapted, so nothing is trained."),
-        case(small, 3, ["q_proj", "lm_head"], expected=ValueError,
+        case(small, 3, ["q_proj", "lm_head"], expected=ValueError, naming=["up_proj", "o_proj"],
              label="one known name and one unknown", hint="Check every name."),
     ],
     without=[memory],
@@ -537,6 +557,9 @@ def longest_context(
 
 
 # %% test="longest_context" points=3
+from coursepkg import check, memory
+from coursepkg.check import case
+
 check.function(
     longest_context,
     [
