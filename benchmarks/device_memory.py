@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from coursepkg import memory, trials
+from coursepkg import memory, runtime, trials
 from coursepkg.memory import Architecture, Budget, Lora, measure
 
 LENGTHS = (512, 1024, 2048)
@@ -147,12 +147,9 @@ def measure_all(
             model = load(folder, method, device, lora)
             predicted = budget(arch, method, length, lora)
             measured = peak(work(model, method, length), model, device)
-            rows.append(
-                {
-                    **{"method": method, "length": length, "batch": 1, "measured_peak": measured},
-                    **{"predicted": predicted.total, "parts": {p.name: p.n_bytes for p in predicted.parts}},
-                }
-            )
+            row = {"method": method, "length": length, "batch": 1, "measured_peak": measured}
+            parts = {part.name: part.n_bytes for part in predicted.parts}
+            rows.append({**row, "predicted": predicted.total, "parts": parts})
             print(
                 f"{method:>9}  length {length:>5}  predicted {memory.in_gb(predicted.total, 3):>11}", end=""
             )
@@ -181,7 +178,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="llama-2-7b", help="a catalogue name, or tiny")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=runtime.device().type)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coursepkg import memory, show
+from coursepkg import memory, results, show
 
 
 def test_a_figure_without_words_is_refused():
@@ -40,6 +40,38 @@ class TestQuestion:
     def test_an_unknown_name(self):
         with pytest.raises(ValueError, match="there are"):
             show.question("nothing")
+
+
+def test_bars_are_stacked_part_by_part():
+    budgets = [("a", memory.qlora("llama-2-7b", 2048)), ("b", memory.inference("llama-2-7b"))]
+    (axis,) = show.budget_bars(budgets).axes
+    for row, (_, budget) in enumerate(budgets):
+        bars = [
+            p for p in axis.patches if p.get_width() and p.get_y() + p.get_height() / 2 == pytest.approx(row)
+        ]
+        assert [bar.get_width() for bar in bars] == pytest.approx(
+            [p.n_bytes / memory.GB for p in budget.parts]
+        )
+        ends = [bar.get_x() + bar.get_width() for bar in bars]
+        assert [bar.get_x() for bar in bars] == pytest.approx([0, *ends[:-1]])
+
+
+def test_device_lines_stand_where_the_memory_for_tensors_ends():
+    (axis,) = show.budget_bars([("full", memory.full_finetuning("llama-2-7b"))]).axes
+    lines = [line.get_xdata()[0] for line in axis.lines]
+    assert memory.device("T4").usable / memory.GB in lines
+    assert memory.device("H200").usable / memory.GB not in lines
+
+
+def test_measured_devices_are_drawn_a_point_for_each_row():
+    rows = tuple(
+        {"method": method, "length": 512, "predicted": n * memory.GB, "measured_peak": (n + 1) * memory.GB}
+        for n, method in enumerate(("inference", "lora", "qlora"), start=3)
+    )
+    found = results.Results("x", True, "command", {"device": "a GPU"}, {}, rows)
+    (axis,) = show.memory_plots.device_rows(found).axes
+    points = [tuple(c.get_offsets()[0]) for c in axis.collections]
+    assert points == [(3, 4), (4, 5), (5, 6)]
 
 
 class TestCalculator:

@@ -1,9 +1,5 @@
 """Feedback pages, which students read: no hidden test, and nothing that was printed or raised about one."""
 
-import builtins
-import re
-from dataclasses import dataclass
-
 import nbformat
 from nbconvert.exporters.exporter import ResourcesDict
 from nbconvert.filters import strip_ansi
@@ -13,52 +9,56 @@ from nbgrader.api import Gradebook
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import List
 
+from coursepkg.grading.errors import FOR_STUDENTS, Frames, of_a_check, python_name
 from coursepkg.grading.notes import noted
 from coursepkg.grading.regions import HIDDEN_TESTS, MARK_SCHEME, without
 
-#: Exceptions of coursepkg.check, whose messages are written for the student and name no hidden input; their headings.
-FOR_STUDENTS = {"CheckFailed": "Not yet", "Refused": "Refused"}
 NOT_YET = "Not graded yet; its points are missing from the score at the top."
 NOT_GRADED = (
     "## Not graded\n\nThis submission could not be graded: {reason}. The zeros on this page are not its score; "
     "nothing of it has been scored. Talk to your instructor."
 )
 HIDDEN_NOTE = "# Hidden tests ran here."
-WITHHELD = "[This output quotes hidden tests and is not shown.]"
-MESSAGE_CHARACTERS = 4_000
+QUOTES = "[This output quotes hidden tests and is not shown.]"
+WITHHELD = "[Not shown: hidden tests ran before this. Run the cell in your notebook to see its output.]"
+VISIBLE = "raised by the tests you can see: run this cell in your notebook and read its message"
+HIDDEN = "raised while hidden tests ran"
+LATER = "raised after hidden tests ran: run this cell in your notebook and read its message"
 #: Lines shorter than this say nothing of a test: `)`, `import torch`.
 TELLING = 16
-
-_CELL_FRAME = re.compile(r"^(?:Cell In|Input In) ?\[(\d+)\](?:, line (\d+))?", re.MULTILINE)
-_FILE_FRAME = re.compile(r"^File [^\n]+:\d+", re.MULTILINE)
 
 
 class HideTests(NbGraderPreprocessor):
     """Takes hidden tests and mark schemes out of a graded notebook, with every output that could tell of them.
 
-    A cell with hidden tests keeps one output: that it passed, or its message. Where the message is not one of
-    coursepkg.check, the student gets the exception's type and the line of their own code that raised it.
+    Outputs before the first cell with hidden tests stay, unless they quote one. From there on none does: the student's
+    code has been called with hidden inputs, and whatever runs later can show them. A test keeps that it passed or why
+    it failed, an error its type and the student's line; see errors.py.
     """
 
     #: nbconvert's HTML exporter sets this for every preprocessor, and complains of one that does not know it.
     display_data_priority = List().tag(config=True)
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
-        sources = {cell.get("execution_count"): cell.source for cell in nb.cells if cell.cell_type == "code"}
+        code = [cell for cell in nb.cells if cell.cell_type == "code"]
+        answers = {cell.get("execution_count"): cell.source for cell in code if not utils.is_locked(cell)}
         secret: list[str] = []
         _mark_what_awaits_a_person(nb, resources)
+        early: list[NotebookNode] = []
+        hidden_ran = False
         for cell in nb.cells:
             cell.source, rubric = without(cell.source, MARK_SCHEME)
             visible, tests = without(cell.source, HIDDEN_TESTS)
             secret += rubric + tests
+            hidden_ran = hidden_ran or (bool(tests) and cell.cell_type == "code")
+            if cell.cell_type == "code" and hidden_ran:
+                cell.outputs = _what_is_left(cell, answers)
+            elif cell.cell_type == "code":
+                early.append(cell)
             if tests and cell.cell_type == "code":
-                cell.outputs = [_verdict(cell, sources)]
                 cell.source = f"{visible.rstrip()}\n{HIDDEN_NOTE}"
-        shown = {line.strip() for cell in nb.cells for line in cell.source.split("\n")}
-        telling = {line.strip() for line in secret if len(line.strip()) >= TELLING} - shown
-        for cell in nb.cells:
-            if cell.cell_type == "code":
-                cell.outputs = [_unless_telling(output, telling) for output in cell.outputs]
+        _withhold_quotes(nb, early, secret)
+        _renumber(code)
         if reason := noted(nb, "failed"):
             nb.cells.insert(0, nbformat.v4.new_markdown_cell(NOT_GRADED.format(reason=reason)))
         return nb, resources
@@ -81,69 +81,52 @@ def _mark_what_awaits_a_person(nb: NotebookNode, resources: ResourcesDict) -> No
             cell.metadata.nbgrader["comment"] = cell.metadata.nbgrader.get("comment") or NOT_YET
 
 
-def _verdict(cell: NotebookNode, sources: dict[int, str]) -> NotebookNode:
-    """The one output that a cell with hidden tests keeps. `sources`: the cells' text by execution count."""
+def _what_is_left(cell: NotebookNode, answers: dict[int, str]) -> list[NotebookNode]:
+    """The outputs that a cell keeps, given that hidden tests have run. `answers`: the student's cells, by count."""
     error = next((output for output in cell.outputs if output.output_type == "error"), None)
+    is_test = utils.is_grade(cell) and not utils.is_solution(cell)
+    if error is None and is_test:
+        passed = "Passed, the hidden tests too." if HIDDEN_TESTS[0] in cell.source else "Passed."
+        return [_text(passed if cell.get("execution_count") else "Not run.")]
     if error is None:
-        return _text("Passed, the hidden tests too.")
-    if noted(cell, "stopped"):
-        return _error(error.ename, noted(cell, "stopped"))
-    raised = _Raised.read(error, cell.get("execution_count"))
-    message = strip_ansi(error.evalue)[:MESSAGE_CHARACTERS]
-    if raised.before(HIDDEN_TESTS[0], cell.source):
-        return _error(error.ename, message + raised.quote(sources))
-    if error.ename in FOR_STUDENTS and not raised.by_student:
-        return _error(error.ename, message, FOR_STUDENTS[error.ename])
-    # A class that was made on the spot can carry an input in its name; Python's own cannot.
-    name = error.ename if hasattr(builtins, error.ename) else "Exception"
-    return _error(name, f"raised while hidden tests ran{raised.quote(sources)}")
+        return [_text(WITHHELD)] if cell.outputs else []
+    if reason := noted(cell, "stopped"):
+        return [_error("NotGraded" if error.ename == "NotGraded" else "Stopped", reason)]
+    longest = max((source.count("\n") + 1 for source in answers.values()), default=0)
+    if is_test and (message := of_a_check(error, cell, longest)):
+        return [_error(error.ename, message, FOR_STUDENTS[error.ename])]
+    frames = Frames.read(error, cell.get("execution_count"), answers)
+    return [_error(python_name(error.ename), _when(cell, frames) + frames.quote)]
 
 
-@dataclass(frozen=True)
-class _Raised:
-    """Where an exception came from. `test`: the line of the test cell, or 0. `student`: execution count and line of
-    the innermost frame in a cell of the student's, or None. `by_student`: whether that frame raised it."""
+def _when(cell: NotebookNode, frames: Frames) -> str:
+    """When an error was raised, as a message in place of its own."""
+    lines = cell.source.split("\n")
+    first = next((number for number, line in enumerate(lines, start=1) if HIDDEN_TESTS[0] in line), None)
+    if first is None:
+        return LATER
+    return VISIBLE if 0 < frames.test < first else HIDDEN
 
-    test: int
-    student: tuple[int, int] | None
-    by_student: bool
 
-    @classmethod
-    def read(cls, error: NotebookNode, count: int | None) -> "_Raised":
-        """Read the frames of IPython's traceback of the cell with that execution count."""
-        test, student, by_student = 0, None, False
-        for entry in map(strip_ansi, error.traceback):
-            if cell := _CELL_FRAME.match(entry):
-                frame = int(cell[1]), int(cell[2] or 0)
-                by_student = frame[0] != count
-                if by_student:
-                    student = frame
-                else:
-                    test = test or frame[1]
-            elif _FILE_FRAME.match(entry):
-                by_student = False
-        return cls(test, student, by_student)
-
-    def before(self, marker: str, source: str) -> bool:
-        """Whether the test's line stands before the first line with the marker."""
-        lines = source.split("\n")
-        first = next(number for number, line in enumerate(lines, start=1) if marker in line)
-        return 0 < self.test < first
-
-    def quote(self, sources: dict[int, str]) -> str:
-        """The student's line, quoted from their own cell."""
-        if self.student is None:
-            return ""
-        lines = sources.get(self.student[0], "").split("\n")
-        if not 0 < self.student[1] <= len(lines):
-            return ""
-        return f"\n  in your line: {lines[self.student[1] - 1].strip()[:200]}"
+def _withhold_quotes(nb: NotebookNode, cells: list[NotebookNode], secret: list[str]) -> None:
+    """Put a note in place of the outputs of these cells that quote a secret line, one that the page does not show."""
+    shown = {line.strip() for cell in nb.cells for line in cell.source.split("\n")}
+    telling = {line.strip() for line in secret if len(line.strip()) >= TELLING} - shown
+    for cell in cells:
+        cell.outputs = [_unless_telling(output, telling) for output in cell.outputs]
 
 
 def _unless_telling(output: NotebookNode, telling: set[str]) -> NotebookNode:
     """The output, or a note in its place where it quotes a line that is secret."""
     text = strip_ansi(_all_text(output))
-    return _text(WITHHELD) if any(line in text for line in telling) else output
+    return _text(QUOTES) if any(line in text for line in telling) else output
+
+
+def _renumber(code: list[NotebookNode]) -> None:
+    """Number the cells that ran from 1. The kernel's own numbers are the student's to set, to an input for example."""
+    ran = (cell for cell in code if cell.get("execution_count") is not None)
+    for number, cell in enumerate(ran, start=1):
+        cell.execution_count = number
 
 
 def _all_text(value: object) -> str:

@@ -39,7 +39,5 @@ def load(name: str) -> Results:
     if not path.is_file():
         raise ValueError(f"no results called {name!r}")
     entry = json.loads(path.read_text(encoding="utf-8"))
-    return Results(
-        *(name, entry["measured"], entry["command"], entry["machine"], entry["versions"]),
-        tuple(entry["rows"]),
-    )
+    rows = tuple(entry["rows"])
+    return Results(name, entry["measured"], entry["command"], entry["machine"], entry["versions"], rows)

@@ -28,10 +28,8 @@ def budget_bars(
             width = part.n_bytes / GB
             axis.barh(row, width, left=left, height=0.62, color=COLOURS[part.name], alpha=alpha)
             left += width
-        axis.text(
-            *(left + end * 0.006, row, f"{left:,.1f}"),
-            **{"va": "center", "fontsize": 9, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}},
-        )
+        boxed = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axis.text(left + end * 0.006, row, f"{left:,.1f}", va="center", fontsize=9, bbox=boxed)
     _device_lines(axis, devices, end)
     axis.set_yticks(range(len(budgets)), [label for label, _ in budgets])
     for tick, (label, _) in zip(axis.get_yticklabels(), budgets, strict=True):
@@ -52,16 +50,8 @@ def _device_lines(axis, devices: Sequence[Device], end: float) -> None:
             break
         axis.axvline(at, color=COLOURS["device"], linewidth=0.9, linestyle=(0, (4, 2)), zorder=0.5)
         if at - last > 0.03 * end:  # closer lines would print their names over each other
-            axis.text(
-                *(at, 1.01, device.name),
-                **{
-                    "transform": axis.get_xaxis_transform(),
-                    "rotation": 35,
-                    "fontsize": 8,
-                    "ha": "left",
-                    "va": "bottom",
-                },
-            )
+            over_the_axes = axis.get_xaxis_transform()
+            axis.text(at, 1.01, device.name, transform=over_the_axes, rotation=35, fontsize=8, va="bottom")
             last = at
 
 
@@ -120,13 +110,16 @@ class Calculator(widgets.VBox):
 
     def figure(self) -> Figure:
         """The picture for the present state of the controls."""
-        budgets = self._budgets()
+        return self._drawn(self._budgets())
+
+    def _drawn(self, budgets: list[tuple[str, Budget]]) -> Figure:
         return budget_bars(budgets, emphasis=budgets[METHODS.index(self.method.value)][0])
 
     def draw(self) -> None:
         """Show the picture and the verdict for the present state of the controls."""
-        self.picture.value = png(self.figure())
-        budget = self._budgets()[METHODS.index(self.method.value)][1]
+        budgets = self._budgets()
+        self.picture.value = png(self._drawn(budgets))
+        budget = budgets[METHODS.index(self.method.value)][1]
         fits = [fit.device.name for fit in budget.fits_on() if fit.fits]
         self.verdict.value = (
             f"<b>{budget.title}</b>: {memory.in_gb(budget.total)} ({memory.in_gib(budget.total)}). "

@@ -9,8 +9,15 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which stays distinct for colour-blind readers.
 _OKABE_ITO = {
-    **{"orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#F0E442", "blue": "#0072B2"},
-    **{"vermillion": "#D55E00", "purple": "#CC79A7", "grey": "#8C8C8C", "black": "#222222"},
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "purple": "#CC79A7",
+    "grey": "#8C8C8C",
+    "black": "#222222",
 }
 # The same thing has the same colour in every lecture.
 COLOURS: dict[str, str] = {

@@ -111,9 +111,11 @@ def activation_bars(model: str, length: int) -> Figure:
     made, (axis,) = figure(8.0, 2.1)
     for row, checkpointing in enumerate((False, True)):
         found = memory.activations(model, length, checkpointing=checkpointing)
-        layers, rest = (found.layers + found.recompute) / GB, (found.head + found.backward) / GB
+        layers, rest = found.layers / GB, (found.peak - found.layers) / GB
         axis.barh(row, layers, height=0.62, color=COLOURS["activations"], label="layers")
-        axis.barh(row, rest, left=layers, height=0.62, color=COLOURS["weights"], label="head and loss")
+        axis.barh(
+            row, rest, left=layers, height=0.62, color=COLOURS["weights"], label="head and loss, at the peak"
+        )
         axis.text(layers + rest + 0.1, row, f"{layers + rest:.2f} GB", va="center", fontsize=9)
     axis.set_yticks((0, 1), ("all kept", "checkpointing"))
     axis.set_ylim(1.5, -0.5)
@@ -136,11 +138,8 @@ def device_rows(found: Results) -> Figure:
     axis.plot([0, end], [0, end], color=COLOURS["16 bit"], linewidth=1)
     for method, colour in colours.items():
         rows = [row for row in found.rows if row["method"] == method]
-        axis.scatter(
-            *([r["predicted"] / GB for r in rows], [r["measured_peak"] / GB for r in rows]),
-            color=colour,
-            label=method,
-        )
+        predicted, measured = ([row[key] / GB for row in rows] for key in ("predicted", "measured_peak"))
+        axis.scatter(predicted, measured, color=colour, label=method)
     axis.set_xlim(0, end)
     axis.set_ylim(0, end)
     axis.set_xlabel("predicted peak, GB")
