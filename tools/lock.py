@@ -7,9 +7,9 @@ is left to torch: a machine whose pip gets a CPU build of torch must not be made
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools import ROOT
+
 HEADER = """\
 # The versions the course is built and tested with: the one list that `make`, environment.yml and binder/ install.
 # Made from pyproject.toml by `make lock`; edit that file, not this one.

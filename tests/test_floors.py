@@ -1,0 +1,58 @@
+"""Who may import whom: numbers know no model, figures and nbgrader stay in their folders."""
+
+import ast
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "coursepkg"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Modules that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(*libraries: str) -> set[str]:
+    """The parts of the package (folder or file) in which one of the libraries is imported."""
+    return {
+        path.relative_to(PACKAGE).parts[0]
+        for path in FILES
+        if any(name.split(".")[0] in libraries for name in imported(path))
+    }
+
+
+def test_figures_and_widgets_are_made_in_show():
+    assert importers("matplotlib", "ipywidgets") == {"show"}
+
+
+def test_nbgrader_is_known_to_grading_alone():
+    assert importers("nbgrader") == {"grading"}
+
+
+def test_memory_knows_no_model():
+    assert "memory" not in importers("transformers", "peft", "bitsandbytes")
+    for path in (PACKAGE / "memory").glob("*.py"):
+        ours = {name for name in imported(path) if name.startswith("coursepkg")}
+        assert all(name.startswith("coursepkg.memory") for name in ours), path
+        assert "torch" not in imported(path) or path.name == "measure.py"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if ">>> " in p.read_text(encoding="utf-8")],
+    ids=lambda p: str(p.relative_to(PACKAGE)),
+)
+def test_examples_in_docstrings_hold(path):
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted > 0 and outcome.failed == 0
