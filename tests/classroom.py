@@ -36,11 +36,12 @@ def notebook() -> NotebookNode:
     """The instructor's version."""
     cells = [
         _locked("text_01", "# Miniature", "markdown"),
-        _locked("code_01", "class CheckFailed(AssertionError):\n    pass\n"),
+        _locked("code_01", "print('Welcome.')"),
         _solution("double", DOUBLE),
         _test(
             "double",
             2,
+            "class CheckFailed(AssertionError):\n    pass\n\n"
             "assert double(2) == 4, 'double(2) should be 4'\nprint('visible tests passed')\n"
             "### BEGIN HIDDEN TESTS\n"
             "secret_offset = 31337\n"

@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_output
 
 from coursepkg.grading import classroom as grading
-from coursepkg.grading.feedback import WITHHELD, HideTests
+from coursepkg.grading.feedback import LATER, QUOTES, VISIBLE, WITHHELD
 from coursepkg.grading.release import student_version
 from tests import classroom
 from tests.conftest import Graded
@@ -68,9 +68,34 @@ REVEALING = {
     "poses": (
         "double",
         "    if x > 100:\n        raise CheckFailed(f'the input was {x}')\n    return 4",
-        "Exception: raised while hidden tests ran\n  in your line: raise CheckFailed(",
+        "Not yet: double\ndid not give what was expected.",
     ),
-    "visibly": ("double", "    return {1: 2}[x]", "KeyError: 2\n  in your line: return {1: 2}[x]"),
+    "forges": (
+        "double",
+        "    class CheckFailed(BaseException):\n        def _render_traceback_(self):\n"
+        "            return [f'Cell In[2], line 1\\n{x}', f'Cell In[3], line 9\\n{x}']\n"
+        "    if x > 100:\n        raise CheckFailed(f'double({x})\\nreturned {x}.\\nHint: {x}')\n    return 4",
+        "Not yet: double\ndid not give what was expected.",
+    ),
+    "points": (
+        "double",
+        "    class KeyError(BaseException):\n        def _render_traceback_(self):\n"
+        "            return ['Cell In[3], line 1', f'Cell In[5], line {len(In)}']\n"
+        "    if x > 100:\n        raise KeyError(x)\n    return 4",
+        f"KeyError: {VISIBLE}\n",
+    ),
+    "limits": (
+        "double",
+        "    class OutputLimit(BaseException):\n        pass\n"
+        "    if x > 100:\n        raise OutputLimit(x)\n    return 4",
+        "Stopped: stopped: it had printed more than 20 MB",
+    ),
+    "counts": (
+        "double",
+        "    if x > 100:\n        get_ipython().execution_count = x\n    return 2 * x",
+        "In\N{NO-BREAK SPACE}[6]:",
+    ),
+    "visibly": ("double", "    return {1: 2}[x]", f"KeyError: {VISIBLE}\n  in your line: return {{1: 2}}[x]"),
     "displays": ("double", "    display(x)\n    return 2 * x", "Passed, the hidden tests too."),
 }
 
@@ -84,7 +109,7 @@ def revealing(tmp_path_factory):
         argument = {"double": "x", "largest": "values"}[exercise]
         nb = classroom.submission(released, {exercise: f"def {exercise}({argument}):\n{body}"})
         # What a curious student adds at the end: the cells that ran, from IPython's own history.
-        nb.cells.append(new_code_cell("print(In)\nIn[4]"))
+        nb.cells.append(new_code_cell("print(In)\nIn[3]"))
         classroom.submit(root, student, nb)
     grading.main(classroom.MINI, root=root)
     return root
@@ -99,6 +124,60 @@ def test_an_answer_that_fails_hidden_tests_learns_nothing_of_them(revealing, stu
     assert WITHHELD in text, "the history that the last cell prints"
 
 
+#: What an answer does with its arguments, and what the student's later cells do with what it has kept.
+KEEPING = "LOG, kept = [], {}\n\ndef double(x):\n    LOG.append(x)\n    return 2 * x\n"
+KEPT = {
+    "prints": "print(LOG)\nLOG",
+    "displays": "from IPython.display import HTML, Markdown\ndisplay(HTML(f'<b>{LOG}</b>'), Markdown(f'{LOG}'))",
+    "raises": "raise KeyError(LOG)",
+    "names": "raise type(f'Got{LOG}', (Exception,), {})()",
+    "updates": "from IPython.display import update_display\nupdate_display(LOG, display_id='early')",
+    "warns": "import warnings\nwarnings.warn(str(LOG))",
+    "charts": "display({'image/svg+xml': f'<svg><text>{LOG}</text></svg>'}, raw=True, metadata={'alt': str(LOG)})",
+}
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory) -> str:
+    """The page of a student who keeps hidden inputs and shows them in every later way."""
+    root = classroom.make_course(tmp_path_factory.mktemp("keeping"))
+    released = student_version(classroom.notebook(), classroom.MINI, root)
+    early = "from pathlib import Path\ndisplay('before', display_id='early')\n"
+    files = "print('files:', sorted(path.name for path in Path().iterdir()))\n"
+    answers = {
+        "double": early + files + KEEPING,
+        "largest": "print(LOG)\ndef largest(values):\n    Path('kept.txt').write_text(str(LOG))\n    raise KeyError(LOG)",
+    }
+    nb = classroom.submission(released, answers)
+    nb.cells += [new_code_cell(source) for source in KEPT.values()]
+    nb.cells.insert(2, new_code_cell("print('an early cell of mine')\n1 + 1"))
+    path = classroom.submit(root, "kay", nb)
+    path.with_name("data.csv").write_text("1", encoding="utf-8")
+    grading.main(classroom.MINI, root=root)
+    names = {file.name for file in (root / "feedback").rglob("*") if file.is_file()}
+    assert names == {f"{classroom.MINI}.html", "data.csv", "numbers.csv"}, (
+        "nothing that the student's code has written"
+    )
+    raw = next(root.glob("feedback/*/*/*.html")).read_text(encoding="utf-8").partition("<body")[2]
+    return html.unescape(raw)
+
+
+def test_what_an_answer_keeps_of_hidden_inputs_reaches_no_later_output(keeping: str) -> None:
+    for secret in ("31337", "77123"):
+        assert secret not in keeping
+    assert keeping.count(WITHHELD) >= 4
+    assert f"KeyError: {LATER}\n  in your line: raise KeyError(LOG)" in keeping
+    assert f"Exception: {LATER}" in keeping
+    assert f"KeyError: {VISIBLE}\n  in your line: raise KeyError(LOG)" in keeping
+
+
+def test_outputs_before_the_hidden_tests_stay_as_they_were(keeping: str) -> None:
+    assert "an early cell of mine" in keeping and "'before'" in keeping and "Welcome." in keeping
+    assert "files: ['data.csv', 'numbers.csv']" in keeping, (
+        "the notebook with the hidden tests is not beside the student's code"
+    )
+
+
 def test_the_score_of_an_answer_nobody_has_graded_is_not_shown_as_a_zero(graded_course: Graded) -> None:
     assert "Not graded yet" in page(graded_course.root, "perfect", classroom.MINI)
     assert "Not graded yet" not in page(graded_course.root, "blank", classroom.MINI)
@@ -106,8 +185,10 @@ def test_the_score_of_an_answer_nobody_has_graded_is_not_shown_as_a_zero(graded_
 
 def test_ordinary_output_is_left_alone(graded_course: Graded) -> None:
     text = page(graded_course.root, "blank", classroom.MINI)
-    assert "NotImplementedError" in text and WITHHELD not in text
-    assert HideTests().enabled
+    assert "----> 2 raise NotImplementedError()" in text, "before the hidden tests"
+    assert f"NameError: {VISIBLE}" in text
+    assert f"NotImplementedError: {LATER}\n  in your line: raise NotImplementedError()" in text
+    assert WITHHELD not in text and QUOTES not in text
 
 
 def test_outputs_are_compared_as_text_whatever_their_form() -> None:
@@ -120,4 +201,4 @@ def test_outputs_are_compared_as_text_whatever_their_form() -> None:
         new_output("execute_result", data={"text/html": f"<pre>{source}</pre>"}),
         new_output("error", ename="A", evalue="", traceback=["\x1b[31massert \x1b[0mdouble(31337) == 62674"]),
     ):
-        assert _unless_telling(output, secret).text.strip() == WITHHELD
+        assert _unless_telling(output, secret).text.strip() == QUOTES

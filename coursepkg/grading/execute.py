@@ -3,6 +3,10 @@
 import asyncio
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from subprocess import DEVNULL
 from time import monotonic
 
@@ -32,6 +36,9 @@ class LimitedExecute(Execute):
     A cell that is stopped gets an error output that says why, and costs its own exercise. When the kernel dies, or
     goes on after being interrupted, or the notebook's time is up, the cells that are left are not run: the notebook's
     note `failed` says why, and SaveGrades scores nothing.
+
+    The kernel works in a copy of the submission's folder, without notebooks: the one that is being graded holds the
+    hidden tests, and a file that the student's code writes would be handed back with the feedback.
     """
 
     notebook_timeout = Integer(120, help="Seconds that all cells of a notebook may take together.").tag(
@@ -50,7 +57,8 @@ class LimitedExecute(Execute):
         self._deadline: float | None = None
         self._nagging: asyncio.Future | None = None
         try:
-            return super().preprocess(nb, resources, km)
+            with _elsewhere(resources):
+                return super().preprocess(nb, resources, km)
         except (CellTimeoutError, DeadKernelError, OutOfTime) as error:
             if self._running is None:
                 raise
@@ -65,6 +73,8 @@ class LimitedExecute(Execute):
         if self._deadline is None:
             self._deadline = monotonic() + self.notebook_timeout
         self._running, self._arrived, self._kept, self._stopped = cell, 0, 0, ""
+        # A display is updated by its own cell only: an output from before the hidden tests stays as it was.
+        self._display_id_map.clear()
         if cell.cell_type == "code" and cell.source.strip() and monotonic() >= self._deadline:
             raise OutOfTime
         return super().preprocess_cell(cell, resources, index)
@@ -141,7 +151,7 @@ class LimitedExecute(Execute):
         super().on_cell_executed(**kwargs)
         cell, reply = kwargs["cell"], kwargs["execute_reply"]["content"]
         if reply.get("ename") == kernel.OutputLimit.__name__:
-            self._stopped = f"stopped: {reply['evalue']}"
+            self._stopped = self._printed_too_much()
         for output in cell.outputs:
             if output.output_type == "stream":
                 output.text = _overwritten(output.text)
@@ -186,14 +196,34 @@ class LimitedExecute(Execute):
         """How much of `size` more characters the cell may keep. Stops the cell when it has printed far too much."""
         self._arrived += size + MESSAGE
         if self._arrived > self.max_output and not self._stopped:
-            self._stopped = f"stopped: it had printed more than {self.max_output / 1e6:g} MB"
+            self._stopped = self._printed_too_much()
             asyncio.ensure_future(self.km.interrupt_kernel())
         room = min(size, self.kept_output - self._kept)
         self._kept += size + MESSAGE
         return room
 
+    def _printed_too_much(self) -> str:
+        return f"stopped: it had printed more than {self.max_output / 1e6:g} MB"
+
     def _cut(self) -> str:
         return f"\n[cut: this cell printed more than {self.kept_output / 1e6:g} MB]"
+
+
+@contextmanager
+def _elsewhere(resources: ResourcesDict) -> Iterator[None]:
+    """While inside, the kernel's folder is a temporary copy of the notebook's, without notebooks."""
+    metadata = resources.get("metadata", {})
+    if not (path := metadata.get("path")):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as folder:
+        ignored = shutil.ignore_patterns("*.ipynb", "submission_secret.txt")
+        shutil.copytree(path, folder, ignore=ignored, dirs_exist_ok=True)
+        metadata["path"] = folder
+        try:
+            yield
+        finally:
+            metadata["path"] = path
 
 
 def _overwritten(text: str) -> str:
