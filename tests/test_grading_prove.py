@@ -45,7 +45,7 @@ def mutant(root, **entries: str) -> None:
 def test_it_holds_and_prints_every_variant(root) -> None:
     printed = io.StringIO()
     assert proving.main([], Console(file=printed, width=140), root)
-    assert printed.getvalue().count("as it should be") == 10
+    assert printed.getvalue().count("as it should be") == 12
     assert "blank" in printed.getvalue() and "starts at zero" in printed.getvalue()
 
 
@@ -78,6 +78,37 @@ def test_a_mutant_that_does_not_run(root) -> None:
     text = problems(root)
     assert "misspelt: is not a wrong answer but a broken one: NameError" in text
     assert "no Python: cell 3 (double) raised SyntaxError" in text
+
+
+def test_a_test_that_calls_twice_with_one_list(root) -> None:
+    change(
+        root,
+        "test_largest",
+        "assert largest([1, 5, 3]) == 5",
+        "values = [1, 5, 3]\nassert largest(values) == 5\nassert largest(values) == 5",
+    )
+    assert problems(root).startswith("solution that consumes its arguments: loses largest: IndexError")
+
+
+def test_a_test_that_shares_a_nested_dict(root) -> None:
+    change(root, "double", "return 2 * x", "return x['of']['n'] * 2 if isinstance(x, dict) else 2 * x")
+    shared = "shared = {'of': {'n': 1}}\nassert double({**shared}) == 2\nassert double({**shared}) == 2\n"
+    change(root, "test_double", "### BEGIN HIDDEN", shared + "### BEGIN HIDDEN")
+    assert "solution that consumes its arguments: loses double: KeyError: 'n'" in problems(root)
+
+
+def test_a_function_that_calls_itself_keeps_the_arguments_of_its_own_calls(root) -> None:
+    change(
+        root, "largest", "best = values[0]", "best = values[0] if len(values) < 2 else largest(values[:1])"
+    )
+    change(root, "largest", "return best", "return max(best, values[-1])")
+    assert problems(root).count("consumes") == 0
+
+
+def test_a_test_that_relies_on_a_name_of_an_earlier_cell(root) -> None:
+    change(root, "code_01", "print('Welcome.')", "from math import inf")
+    change(root, "test_largest", "== 5", "== 5 < inf")
+    assert problems(root).startswith("solution that leaves names behind: loses largest: TypeError")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """`coursepkg prove`: that an assignment's tests tell right answers from wrong ones.
 
 The blank notebook must earn nothing, the solution everything, and each mutant, a plausible wrong answer, must lose the
-points of its exercise and no other. All variants run in this one process, without a kernel: every code cell in its
-order, in a namespace of its own per variant.
+points of its exercise and no other. Two more solutions must earn everything: one that empties the lists and dicts it
+is called with, and one that leaves other things under the names that test cells use. All variants run in this one
+process, without a kernel: every code cell in its order, in a namespace of its own per variant.
 """
 
 import contextlib
@@ -19,30 +20,21 @@ from pathlib import Path
 from types import ModuleType
 
 from IPython.core.inputtransformer2 import TransformerManager
-from nbformat import NotebookNode, from_dict
-from nbgrader import utils
+from nbformat import NotebookNode
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coursepkg.grading import variants
 from coursepkg.grading.course import Course, CourseError
 from coursepkg.grading.release import student_version
 from coursepkg.grading.summary import default_console
+from coursepkg.grading.variants import Mutant
 
 #: Every exercise needs so many plausible wrong answers.
 MUTANTS = 4
 #: A mutant that ends in one of these was not written with care; a student's wrong answer runs.
 BROKEN = re.compile(r"\b(SyntaxError|NameError|UnboundLocalError|ImportError|ModuleNotFoundError)\b")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A wrong answer: in the solution of `exercise`, `replace`, which occurs there once, is replaced by `by`."""
-
-    exercise: str
-    name: str
-    replace: str
-    by: str
 
 
 @dataclass
@@ -98,27 +90,35 @@ def main(assignments: list[str], console: Console | None = None, root: Path | No
 
 
 def prove(course: Course, assignment: str) -> Proof:
-    """Run blank, solution and mutants of an assignment."""
+    """Run all variants of an assignment: blank, solutions and mutants."""
     start = time.perf_counter()
     os.environ.setdefault("MPLBACKEND", "Agg")
     instructors = course.instructors_notebook(assignment)
     path = course.instructors(assignment).with_name("mutants.toml")
     maxima = {
-        _exercise(cell): float(cell.metadata.nbgrader.points) for cell in instructors.cells if _is_test(cell)
+        variants.exercise(cell): float(cell.metadata.nbgrader.points)
+        for cell in instructors.cells
+        if variants.is_test(cell)
     }
     mutants = read_mutants(path)
     problems = _unsuited(mutants, maxima, instructors)
     suited = [mutant for mutant in mutants if not _unsuited([mutant], maxima, instructors, counted=False)]
-    blank = _with_tests(student_version(instructors, assignment, course.root), instructors)
+    blank = variants.with_tests(student_version(instructors, assignment, course.root), instructors)
     solution = _run(Variant("solution", None), instructors, lost=set())
     unsolved = set(solution.errors)
-    variants = [_run(Variant("blank", None), blank, lost=set(maxima)), solution]
+    consuming, leaving = variants.consuming(instructors), variants.leaving_names(instructors)
+    found = [
+        _run(Variant("blank", None), blank, lost=set(maxima)),
+        solution,
+        _run(Variant("solution that consumes its arguments", None), consuming, unsolved),
+        _run(Variant("solution that leaves names behind", None), leaving, unsolved),
+    ]
     for mutant in suited:
         variant = Variant(mutant.name, mutant.exercise)
-        variants.append(_run(variant, _mutated(instructors, mutant), {mutant.exercise} | unsolved))
+        found.append(_run(variant, variants.mutated(instructors, mutant), {mutant.exercise} | unsolved))
         if mutant.exercise in unsolved:
             variant.problems.append("proves nothing: the solution loses these points, too")
-    return Proof(assignment, maxima, variants, problems, time.perf_counter() - start)
+    return Proof(assignment, maxima, found, problems, time.perf_counter() - start)
 
 
 def read_mutants(path: Path) -> list[Mutant]:
@@ -137,7 +137,7 @@ def _unsuited(
 ) -> list[str]:
     """What is wrong with the mutants before anything runs."""
     solutions = {
-        cell.metadata.nbgrader.grade_id: cell.source for cell in instructors.cells if _is_answer(cell)
+        cell.metadata.nbgrader.grade_id: cell.source for cell in instructors.cells if variants.is_answer(cell)
     }
     problems = []
     for mutant in mutants:
@@ -158,38 +158,6 @@ def _unsuited(
     return problems
 
 
-def _mutated(instructors: NotebookNode, mutant: Mutant) -> NotebookNode:
-    nb = from_dict(instructors)
-    for cell in nb.cells:
-        if _is_answer(cell) and cell.metadata.nbgrader.grade_id == mutant.exercise:
-            cell.source = cell.source.replace(mutant.replace, mutant.by)
-    return nb
-
-
-def _with_tests(released: NotebookNode, instructors: NotebookNode) -> NotebookNode:
-    """The released notebook as it is graded: with its hidden tests put back."""
-    sources = {
-        cell.metadata.nbgrader.grade_id: cell.source for cell in instructors.cells if utils.is_locked(cell)
-    }
-    for cell in released.cells:
-        if utils.is_locked(cell):
-            cell.source = sources[cell.metadata.nbgrader.grade_id]
-    return released
-
-
-def _is_test(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and utils.is_grade(cell) and not utils.is_solution(cell)
-
-
-def _is_answer(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and utils.is_solution(cell)
-
-
-def _exercise(cell: NotebookNode) -> str:
-    """The exercise that a test cell or an answer belongs to."""
-    return cell.metadata.nbgrader.grade_id.removeprefix("test_")
-
-
 def _run(variant: Variant, nb: NotebookNode, lost: set[str]) -> Variant:
     """Run the notebook, and note where it did not lose exactly the exercises `lost`."""
     with _main_module() as namespace:
@@ -199,8 +167,8 @@ def _run(variant: Variant, nb: NotebookNode, lost: set[str]) -> Variant:
             error = _execute(
                 cell.source, f"<{variant.exercise or 'all'}: {variant.name}, cell {number}>", namespace
             )
-            name = _exercise(cell)
-            if _is_test(cell):
+            name = variants.exercise(cell)
+            if variants.is_test(cell):
                 points = float(cell.metadata.nbgrader.points)
                 variant.points[name] = 0.0 if error else points
                 if error:
@@ -209,7 +177,7 @@ def _run(variant: Variant, nb: NotebookNode, lost: set[str]) -> Variant:
                     variant.problems.append(_mistake(name, error))
                 elif error and variant.exercise == name and _is_broken(error):
                     variant.problems.append(f"is not a wrong answer but a broken one: {_first_line(error)}")
-            elif error and not (variant.name == "blank" and _is_answer(cell)):
+            elif error and not (variant.name == "blank" and variants.is_answer(cell)):
                 variant.problems.append(f"cell {number} ({name}) raised {_first_line(error)}")
     return variant
 
