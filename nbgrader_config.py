@@ -44,6 +44,7 @@ c.CourseDirectory.ignore = [
     "*.cfg",
     "*.db",
     "*.dll",
+    "*.html",
     "*.md",
     "*.pth",
     "*.py",
@@ -62,9 +63,27 @@ c.Exchange.root = os.environ.get("COURSE_EXCHANGE", str(root / "exchange"))
 # Where `nbgrader fetch_assignment`, run from here to try the student's side, puts an assignment.
 c.Exchange.assignment_dir = "fetched"
 
-# zip_collect reads downloaded/01_memory/archive/, where files are called STUDENT_01_memory.ipynb or
-# STUDENT_anything_01_memory.ipynb, or lie in a folder or a zip file called STUDENT or STUDENT_anything.
-c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?!extracted[/\\])(?P<student_id>[^/\\_]+)(?:_[^/\\]*)?[/\\_](?P<file_id>\d\d_[a-z0-9_]+)\.ipynb$"
+# zip_collect reads what lies in downloaded/01_memory/archive/. Whose a notebook is stands in its name or its folder's:
+#     STUDENT_01_memory.ipynb                                        all before the assignment's name, underscores too
+#     STUDENT/01_memory.ipynb, or 01_memory.ipynb in STUDENT.zip     the folder or zip file that holds it
+#     STUDENT_12345_assignsubmission_file_01_memory.ipynb            Moodle, also as the name of a folder, in which the
+#     STUDENT_12345_assignsubmission_file/01_memory.ipynb            notebook may have more before 01_memory
+# A browser's or a platform's count of copies may follow: `01_memory (1).ipynb`, `01_memory-1.ipynb`. Of two files by
+# one student none is taken: zip_collect ends and names the second; keep one. It lists each name that it skips.
+c.FileNameCollectorPlugin.named_regexp = r"""(?x)
+    .*[/\\] (?P<assignment>[^/\\]+) [/\\]extracted[/\\]
+    (?= (?: .* (?P<moodle> _\d+_assignsubmission_file ) )? )
+    (?: .*[/\\] )?
+    (?P<student_id> [^/\\]+? )
+    (?(moodle)
+        _\d+_assignsubmission_file (?: _ | _?[/\\] (?: .*[/\\_] )? )
+    |
+        [/\\_]
+    )
+    (?P<file_id> (?P=assignment) )
+    (?: [ ]?\(\d+\) | -\d+ )?
+    \.ipynb $
+"""
 
 # Seconds a cell may take, and the whole notebook; characters of output a cell keeps, and after which it is stopped.
 c.Execute.timeout = 30

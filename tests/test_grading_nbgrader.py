@@ -111,19 +111,37 @@ def test_validate_passes_a_correct_notebook_with_warnings_and_bars(course: Shell
     assert "VALIDATION FAILED ON 1 CELL(S)" in said and "double(2) should be 4" in said
 
 
+#: What lies in the archive, and whose it is.
+DOWNLOADED = {
+    f"ann_{MINI}.ipynb": "ann",
+    f"max_mueller_{MINI}.ipynb": "max_mueller",
+    f"max_kern_{MINI}.ipynb": "max_kern",
+    f"jo_42_{MINI}.ipynb": "jo_42",
+    f"eve_{MINI} (1).ipynb": "eve",
+    f"fay_{MINI}(2).ipynb": "fay",
+    f"lea_{MINI}-1.ipynb": "lea",
+    f"bob_12_assignsubmission_file_{MINI}.ipynb": "bob",
+    f"uwe_x_13_assignsubmission_file_{MINI} (1).ipynb": "uwe_x",
+    f"Carl Roe_77_assignsubmission_file/{MINI}.ipynb": "Carl Roe",
+    f"ben_b_78_assignsubmission_file_/mine_{MINI}.ipynb": "ben_b",
+    f"zed_z/{MINI}.ipynb": "zed_z",
+}
+
+
 def test_zip_collect_reads_what_learning_platforms_hand_out(course: Shell) -> None:
     archive = course.root / "downloaded" / MINI / "archive"
-    (archive / "carl_77_assignsubmission_file").mkdir(parents=True)
+    archive.mkdir(parents=True)
     text = (course.root / "submitted" / "half" / MINI / f"{MINI}.ipynb").read_text(encoding="utf-8")
-    for name in (
-        f"ann_{MINI}.ipynb",
-        f"bob_12_file_{MINI}.ipynb",
-        f"carl_77_assignsubmission_file/{MINI}.ipynb",
-    ):
+    for name in DOWNLOADED:
+        (archive / name).parent.mkdir(exist_ok=True)
         (archive / name).write_text(text, encoding="utf-8")
-    (archive / f"{MINI}.ipynb").write_text("whose is this", encoding="utf-8")
+    for whose_is_this in (f"{MINI}.ipynb", "gus_91_other.ipynb", "notes.txt"):
+        (archive / whose_is_this).write_text("{}", encoding="utf-8")
     with ZipFile(archive / "dora.zip", "w") as packed:
         packed.writestr(f"{MINI}.ipynb", text)
-    course("zip_collect", MINI)
+    with ZipFile(archive / f"Course-{MINI}-4711.zip", "w") as packed:
+        packed.writestr(f"Ida Ohm_13_assignsubmission_file/my_{MINI}.ipynb", text)
+    before = {path.name for path in (course.root / "submitted").iterdir()}
+    assert "3 files skipped" in course("zip_collect", MINI)
     collected = {path.parent.parent.name for path in course.root.glob(f"submitted/*/{MINI}/{MINI}.ipynb")}
-    assert collected >= {"ann", "bob", "carl", "dora"} and "extracted" not in collected
+    assert collected - before == {*DOWNLOADED.values(), "dora", "Ida Ohm"}
