@@ -1,5 +1,7 @@
 """The table that `coursepkg grade` ends with: who stands where, and what to look at."""
 
+import logging
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,8 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from coursepkg.grading.course import Course
+from coursepkg.grading.scores import score_of
 from coursepkg.grading.states import Standing, State, folder, maxima
 
+_QUIET = logging.Logger("coursepkg.grading.summary", logging.CRITICAL)
 COLOURS = {
     State.GRADED: "green",
     State.MANUAL: "yellow",
@@ -47,8 +51,9 @@ def show(
     table.add_column(f"By hand /{manual_max:g}", justify="right")
     table.add_column("Score", justify="right")
     table.add_column("Look at", ratio=1)
+    answers = {cell.name for notebook in assignment.notebooks for cell in notebook.solution_cells}
     for standing in everyone:
-        lines = _look_at(course, assignment.name, standing)
+        lines = _look_at(course, assignment.name, standing, answers)
         table.add_row(
             Text(standing.student),
             Text(standing.state, style=COLOURS[standing.state]),
@@ -69,6 +74,14 @@ def show(
         console.print(
             "To grade by hand: `jupyter lab` in this folder, then Formgrader; then this command again."
         )
+    if failed := [standing.student for standing in everyone if standing.state is State.FAILED]:
+        students = " ".join(f"--student {shlex.quote(student)}" for student in failed)
+        console.print(
+            f"To try again: coursepkg grade {assignment.name} --force {students}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _points(points: float | None) -> str:
@@ -80,33 +93,40 @@ def _short(path: Path, course: Course) -> str:
     return path.relative_to(course.root).as_posix() if path.is_relative_to(course.root) else str(path)
 
 
-def _look_at(course: Course, assignment: str, standing: Standing) -> list[str]:
+def _look_at(course: Course, assignment: str, standing: Standing, answers: set[str]) -> list[str]:
     """What an instructor should know of a submission, one line each."""
     lines = []
     if standing.state in (State.FAILED, State.NOT_GRADED) and standing.reason:
         lines.append(standing.reason)
     path = folder(course.coursedir, "autograded", standing.student, assignment) / f"{assignment}.ipynb"
     if standing.state in (State.GRADED, State.MANUAL) and path.exists():
-        lines += _exercises(nbformat.read(path, as_version=4))
+        lines += _exercises(nbformat.read(path, as_version=4), answers)
     lines += standing.notes
     if standing.awaiting and standing.state is State.MANUAL:
         lines.append(f"to grade by hand: {', '.join(standing.awaiting)}")
     return lines
 
 
-def _exercises(nb: NotebookNode) -> list[str]:
-    """The exercises that lost points, and why. An exercise is a test cell and the answer whose name it bears."""
+def _exercises(nb: NotebookNode, answers: set[str]) -> list[str]:
+    """The exercises that lost points, and why, or that earned some without an answer. An exercise is a test cell and
+    the answer whose name it bears, one of `answers`."""
     cells = {cell.metadata.nbgrader.grade_id: cell for cell in nb.cells if "nbgrader" in cell.metadata}
     unanswered = [
         name
         for name, cell in cells.items()
         if utils.is_solution(cell) and cell.metadata.nbgrader.get("checksum") == utils.compute_checksum(cell)
     ]
+    unanswered += sorted(answers - cells.keys())
     lines = []
     for name, test in cells.items():
+        if not utils.is_grade(test) or utils.is_solution(test):
+            continue
         exercise = name.removeprefix("test_")
         error = _error(test)
-        if error and utils.is_grade(test) and not utils.is_solution(test) and exercise not in unanswered:
+        if exercise in unanswered:
+            if points := score_of(test, _QUIET):
+                lines.append(f"{exercise}: earned {points:g} points without an answer: look")
+        elif error:
             in_answer = _error(cells[exercise]) if exercise in cells else None
             lines.append(f"{exercise}: {_message(in_answer or error)}")
     if unanswered:
