@@ -177,9 +177,18 @@ show.show(
 )
 
 # %% [markdown]
-# Three slips: 0.13 GB too much, since there are fewer than $7 \cdot 10^9$ weights; 0.39 GB too little, since not all of them are in
-# 4 bits; 0.10 GB too little, since scales take space. Together 3.5 GB is a tenth too small. For Gemma 3 270M the same
-# reckoning is too small by a factor of three. All formats for one model:
+# Three slips hide in the nominal figure: the count, the weights that stay in 16 bits, and the scales.
+
+# %%
+print(
+    f"{(arch.parameters() - 7e9) * 4 / 8e9:+.2f} GB: there are fewer than 7·10⁹ weights"
+)
+print(f"{rest * (16 - 4) / 8e9:+.2f} GB: not all of them are in 4 bits")
+print(f"{linear * (bits - 4) / 8e9:+.2f} GB: scales take space")
+print(f"{stored / 1e9 - 3.5:+.2f} GB together, {stored / 3.5e9 - 1:+.1%}")
+
+# %% [markdown]
+# For Gemma 3 270M the same reckoning is too small by a factor of three. All formats for one model:
 
 # %%
 sixteen = memory.weight_bytes("llama-2-7b")
@@ -450,19 +459,12 @@ show.show(
 #
 # Look at QLoRA's weights: 4.39 GB, not 3.87. peft's `prepare_model_for_kbit_training` casts everything that is not quantized up
 # to fp32, for stability. Embeddings and head double, and the residual stream with its activations becomes fp32 as well. The activations also hold one
-# weight matrix, dequantized for its product: 0.09 GB.
+# weight matrix, dequantized to 2 bytes a weight for its product.
 #
 # ### What if?
 #
 # Move the controls. Which batch still fits on a T4 with QLoRA? What does LoRA need without checkpointing? When does the cache
 # outweigh the weights? Below it stands the picture of its first state, for pages that do not run.
-#
-# <details><summary>Answers for Llama-2-7B at 2,048 tokens</summary>
-#
-# QLoRA fits on a T4 up to batch 5 (14.4 GB). LoRA without checkpointing needs 32.9 GB. In 16 bits, the cache outweighs the weights
-# from 25,706 tokens in all sequences together.
-#
-# </details>
 
 # %%
 show.Calculator()
@@ -479,6 +481,19 @@ show.show(
 fits = memory.qlora("llama-2-7b", length=2048).fits_on()
 gpus = [fit.device.name for fit in fits if fit.fits and fit.device.kind == "gpu"]
 print("QLoRA fits on:", ", ".join(gpus))
+
+# %% [markdown]
+# And the three questions, for Llama-2-7B at 2,048 tokens:
+
+# %%
+t4 = memory.device("T4")
+batches = [memory.qlora("llama-2-7b", 2048, batch) for batch in range(1, 33)]
+fitting = [budget for budget in batches if budget.fits_on([t4])[0].fits]
+print(f"QLoRA on a T4: batch {len(fitting)}, {memory.in_gb(fitting[-1].total)}")
+kept = memory.lora("llama-2-7b", 2048, checkpointing=False).total
+print(f"LoRA without checkpointing: {memory.in_gb(kept)}")
+tokens = memory.weight_bytes("llama-2-7b") / memory.kv_cache_bytes("llama-2-7b", 1)
+print(f"in 16 bits the cache outweighs the weights from {int(tokens) + 1:,} tokens on")
 
 # %%
 show.question("lora_65b")
