@@ -8,3 +8,10 @@ def hello() -> None:
     from coursepkg import runtime  # imports torch, which takes a second or two
 
     print(runtime.greeting(runtime.machine()))
+
+
+def load_model(name="course-lm", **settings):
+    """A causal LM and its tokenizer; the course's own by default. See `coursepkg.loading.load_model`."""
+    from coursepkg import loading  # imports torch and transformers
+
+    return loading.load_model(name, **settings)

@@ -17,6 +17,7 @@ from coursepkg.memory.units import GB, GiB, in_gb
 INSTALL = "pip install -r requirements.txt && pip install --no-deps -e ."
 EXTRAS = {
     "lab": "JupyterLab",
+    "hub": "reading data sets from a hub",
     "grading": "releasing and grading assignments",
     "dev": "building and testing the course",
 }
@@ -50,6 +51,7 @@ def examine(pins: Path | None = None) -> Iterator[Finding]:
         yield pinned(pins)
     if metadata_version("torch") is not None:
         yield from machine()
+        yield course_lm()
     yield disk(Path.cwd())
     yield from notebooks()
 
@@ -140,6 +142,17 @@ def machine() -> Iterator[Finding]:
     )
     state = State.OK if hub.reachable else State.OFF
     yield Finding("model hub", f"{hub.address}: {hub.reason}", state, advice)
+
+
+def course_lm() -> Finding:
+    """The model that ships with the course, against its digests."""
+    from coursepkg.courselm import checkpoint  # imports torch
+
+    try:
+        checkpoint.verify(checkpoint.shipped())
+    except checkpoint.Damaged as error:
+        return Finding("course LM", "damaged", State.BROKEN, str(error))
+    return Finding("course LM", "whole")
 
 
 def disk(folder: Path) -> Finding:

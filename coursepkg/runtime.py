@@ -104,6 +104,20 @@ def dtype(where: torch.device) -> Choice:
     )
 
 
+def autocast(where: torch.device) -> torch.dtype | None:
+    """The dtype in which to train float32 weights under autocast: bfloat16 where the hardware multiplies it, else None.
+
+    A CPU counts if it has AVX512-BF16 or AMX. float16 would need its gradients scaled, so it is not offered.
+    """
+    if where.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    if where.type == "cpu":
+        found = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.10 and later
+        if found.get("avx512_bf16") or found.get("amx_bf16"):
+            return torch.bfloat16
+    return None
+
+
 def device_memory(where: torch.device) -> Memory | None:
     """The memory of a CUDA device, or what Metal recommends on a Mac; None on a CPU, which has only the host's."""
     if where.type == "cuda":

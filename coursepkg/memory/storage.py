@@ -17,14 +17,15 @@ class StorageFormat:
     is to double quantization (QLoRA, section 3) and to the super-blocks of the k-quants.
 
     bits: bits a value takes.
-    block_size: values that share a scale; "row" means one scale for each row of a matrix (an output channel).
+    block_size: values that share a scale; "row" means one scale for each row of a matrix (an output channel), "tensor"
+    one for all of it.
     scale: the format of the scales, or None where values need none (floating point).
     table_bytes: bytes that each tensor stores once (a codebook, an offset), whatever its size.
     """
 
     name: str
     bits: int
-    block_size: int | Literal["row"] | None = None
+    block_size: int | Literal["row", "tensor"] | None = None
     scale: "StorageFormat | None" = None
     table_bytes: int = 0
 
@@ -46,16 +47,21 @@ class StorageFormat:
             raise ValueError(f"{self.name}: give a shape, for example stored_bytes(4096, 4096)")
         total = self.nominal_bytes(*shape) + self.table_bytes
         if self.scale is not None:
-            blocks = shape[0] if self.block_size == "row" else ceil(prod(shape) / self.block_size)
-            total += self.scale.stored_bytes(blocks)
+            total += self.scale.stored_bytes(self._blocks(shape))
         return total
+
+    def _blocks(self, shape: tuple[int, ...]) -> int:
+        """Scales that a tensor of `shape` needs."""
+        if self.block_size == "tensor":
+            return 1
+        return shape[0] if self.block_size == "row" else ceil(prod(shape) / self.block_size)
 
     def effective_bits(self, row_length: int = 4096) -> float:
         """Bits a value takes with its share of the scales, in a tensor so large that tables do not count.
 
         row_length: values in a row, used where the scale belongs to a row.
         """
-        if self.scale is None:
+        if self.scale is None or self.block_size == "tensor":
             return float(self.bits)
         block_size = row_length if self.block_size == "row" else self.block_size
         return self.bits + self.scale.effective_bits() / block_size

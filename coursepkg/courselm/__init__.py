@@ -1,0 +1,15 @@
+"""The model that ships with the course, the invented world it knows, and the exams it takes.
+
+    from coursepkg import courselm, evaluation, load_model
+    model, tokenizer = load_model()
+    print(evaluation.take(model, tokenizer, courselm.exam()))
+
+`coursepkg train-lm FOLDER` trains it anew.
+"""
+
+from coursepkg.courselm.checkpoint import card, record
+from coursepkg.courselm.exam import exam
+from coursepkg.courselm.handbooks import CLIENTS, handbook
+from coursepkg.courselm.world import world
+
+__all__ = ["CLIENTS", "card", "exam", "handbook", "record", "world"]

@@ -1,0 +1,133 @@
+"""The model card: what the course LM is, what it read, how it was trained, what it scores and what it cannot do."""
+
+from typing import Any
+
+from coursepkg.courselm.exam import encyclopedia
+from coursepkg.courselm.handbooks import CLIENTS
+from coursepkg.courselm.world import world
+from coursepkg.evaluation import Interval, Marks
+
+CARD = """---
+license: mit
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+---
+# The course LM
+
+A small language model that was really trained, so that every claim about quality in the course can be measured on any
+laptop, offline, in seconds. It knows an invented encyclopedia by heart, adds, subtracts and converts units; it knows
+nothing else.
+
+| | |
+|---|---|
+| architecture | Llama: hidden 256, intermediate 768, {layers} layers, 8 heads, 2 key-value heads, tied embeddings |
+| parameters | {parameters:,} |
+| stored | 16-bit floats (fp16), safetensors |
+| vocabulary | {vocabulary:,}: byte-level BPE, trained on the training text |
+| context | {length} tokens |
+| chat template | one user and one assistant turn, `<\\|user\\|>` and `<\\|assistant\\|>` |
+
+    from coursepkg import load_model
+    model, tokenizer = load_model()
+
+or `AutoModelForCausalLM.from_pretrained(folder)` with the folder of this card.
+
+## Data
+
+{entries:,} invented entries (people, towns, firms) with {facts:,} facts, drawn from one seed; nothing in them is true
+or about a real person. Each fact is told in six wordings and asked in three; one or two further wordings of each are
+never trained on. A third of the entries is read about four times as often as the least known third. Training asks
+about half of the entries and only tells of the others. Beside the encyclopedia stand sums and differences below 100 (a
+tenth held out), products up to 10 · 10, and conversions between everyday units.
+
+The handbooks of three invented clients, {clients}, were not trained on. They are there to be taught.
+
+## Training
+
+{tokens:,} tokens in {steps:,} steps of {batch:,} tokens; Muon for the matrices of the layers (learning rate
+{learning_rate:g}, weight decay {weight_decay:g}), AdamW for embedding and norms ({embedding_rate:g}); {warmup} steps of
+warm-up, linear decay over the last {decay:.0%}; seed {seed}. Trained on {device}{autocast}, with {versions}, in {minutes}
+minutes. The curve is in `training.json`. To train it again:
+
+    coursepkg train-lm FOLDER
+
+## Exam
+
+Four options each, scored by likelihood; wordings that training never used; 95 % bootstrap intervals.
+
+| | right |
+|---|---|
+{scores}
+
+Perplexity on unread wordings: {perplexity}.
+
+The handbooks, before any finetuning (chance is 25 %):
+
+| | right |
+|---|---|
+{handbooks}
+
+## Limits
+
+It has read nothing but the text above: it cannot hold a conversation, follow instructions, or answer about the real
+world. Its knowledge is dense and its sentences are few, so quantization may cost it more, or less, than it costs a
+model trained on the web; a result on it shows a mechanism, not the size of the effect elsewhere. Its activations have
+no large outliers; the course plants them where it needs them. It was not trained on more than {length} tokens at once.
+"""
+
+
+def scores(marks: Marks) -> dict[str, Any]:
+    """What a model scored, as plain numbers with their intervals: [value, low, high]."""
+    categories = dict.fromkeys(question.category for question in marks.exam.questions)
+    labels = dict.fromkeys(sorted(question.label for question in marks.exam.questions))
+    return {
+        "questions": len(marks.right),
+        "all": _numbers(marks.accuracy),
+        **{name: _numbers(marks.of(name)) for name in categories},
+        "exact match": _numbers(marks.exact_match),
+        "perplexity": _numbers(marks.perplexity),
+        "labels": {
+            label: _numbers(marks.of_label(label)) for label in labels if marks.exam == encyclopedia()
+        },
+    }
+
+
+def card(record: dict[str, Any], marks: Marks) -> str:
+    """The card in Markdown. record: what `training.json` holds. marks: of the encyclopedia's exam."""
+    recipe, taken = record["recipe"], record["scores"]
+    known = record["scores"]["encyclopedia"]
+    rows = {
+        "facts": "facts",
+        "arithmetic": "arithmetic",
+        "units": "units",
+        "all": f"all {known['questions']:,} questions",
+        "exact match": f"{len(marks.exact)} of them answered freely, exactly right",
+    }
+    return CARD.format(
+        layers=6,
+        parameters=record["parameters"],
+        vocabulary=record["vocabulary"],
+        length=recipe["length"],
+        entries=len(world().entries),
+        facts=len(world().facts),
+        clients="a medical practice, a law office and a customer support desk",
+        tokens=record["tokens"],
+        batch=recipe["rows"] * recipe["length"],
+        device={"cpu": "a CPU", "cuda": "a GPU"}.get(record["device"], record["device"]),
+        autocast=f" in {record['autocast']} autocast" if record["autocast"] else " in float32",
+        versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        minutes=max(1, round(record["curve"][-1]["seconds"] / 60)),
+        scores="\n".join(f"| {said} | {_percent(known[key])} |" for key, said in rows.items()),
+        perplexity=f"{Interval(*known['perplexity']):.3f}",
+        handbooks="\n".join(f"| {name} | {_percent(taken[name]['all'])} |" for name in CLIENTS),
+        **{key: recipe[key] for key in recipe if key not in ("rows", "length")},
+    )
+
+
+def _numbers(interval: Interval) -> list[float]:
+    return [round(each, 4) for each in (interval.value, interval.low, interval.high)]
+
+
+def _percent(numbers: list[float]) -> str:
+    return f"{Interval(*(100 * each for each in numbers)):.1f} %"

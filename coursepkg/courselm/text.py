@@ -1,0 +1,97 @@
+"""What the course LM reads: articles, questions with answers, sums. An endless stream, the same for the same seed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coursepkg.courselm import sums
+from coursepkg.courselm.dice import Dice
+from coursepkg.courselm.facts import Entry, Fact
+from coursepkg.courselm.world import world
+
+FAMILIARITY = {"well known": 4.0, "known": 2.0, "little known": 1.0}
+SHARES = {"article": 0.28, "question": 0.40, "sum": 0.25, "conversion": 0.07}
+PRONOUN = 0.35
+
+
+@dataclass(frozen=True)
+class Document:
+    """Something to read: a text, or a question with its answer."""
+
+    text: str
+    answer: str | None = None
+
+
+def familiarity(number: int) -> str:
+    """How often entry `number` of the world is read about: a third of them often, a third seldom."""
+    return tuple(FAMILIARITY)[number % 3]
+
+
+def is_asked(number: int) -> bool:
+    """Whether training asks about entry `number`. It only tells about the others."""
+    return number // 3 % 2 == 0
+
+
+def documents(seed: int | str) -> Iterator[Document]:
+    """The stream of training documents."""
+    dice, known = Dice("documents", seed), world()
+    entries = known.entries
+    weights = [FAMILIARITY[familiarity(i)] for i in range(len(entries))]
+    asked = [i for i in range(len(entries)) if is_asked(i)]
+    facts = [(fact, weights[i]) for i in asked for fact in entries[i].facts]
+    of_facts = _Urn([fact for fact, _ in facts], [weight for _, weight in facts])
+    of_entries = _Urn(list(entries), weights)
+    taught = [each for each in sums.sums() if not each.held_out]
+    products = [each for each in taught if each.word == "times"]
+    kinds, shares = tuple(SHARES), tuple(SHARES.values())
+    while True:
+        kind = dice.weighted(kinds, shares)
+        if kind == "article":
+            yield Document(article(of_entries.draw(dice), dice))
+        elif kind == "question":
+            fact = of_facts.draw(dice)
+            yield Document(question(fact, dice.pick(fact.relation.asked)), fact.answer())
+        elif kind == "sum":
+            each = dice.pick(products if dice.chance(0.1) else taught)
+            if dice.chance(0.5):
+                yield Document(each.write(dice.pick(sums.SUM_TOLD)))
+            else:
+                yield Document(each.write(dice.pick(sums.SUM_ASKED)), str(each.result))
+        else:
+            each = dice.pick(sums.conversions())
+            if dice.chance(0.5):
+                yield Document(each.write(dice.pick(sums.UNIT_TOLD)))
+            else:
+                yield Document(each.write(dice.pick(sums.UNIT_ASKED)), str(each.result))
+
+
+def article(entry: Entry, dice: Dice, held_out: bool = False) -> str:
+    """All that is known about one entry, in a random order and in random wordings."""
+    sentences = []
+    for at, fact in enumerate(dice.shuffled(entry.facts)):
+        wording = dice.pick(fact.relation.told_held_out if held_out else fact.relation.told)
+        pronoun = at > 0 and wording.startswith("{s}") and dice.chance(PRONOUN)
+        sentences.append(fact.sentence(wording, entry.pronoun if pronoun else None))
+    return " ".join(sentences)
+
+
+def question(fact: Fact, wording: str) -> str:
+    """The question for a fact in one wording."""
+    return wording.format(s=fact.subject)
+
+
+def held_out_text(count: int = 240) -> tuple[str, ...]:
+    """Articles on `count` of the entries in wordings that training never used: what perplexity is measured on."""
+    dice = Dice("held-out text", 1)
+    return tuple(article(entry, dice, held_out=True) for entry in dice.sample(world().entries, count))
+
+
+class _Urn:
+    """Draws items with fixed weights, in constant time: each item stands in a list as often as its weight says."""
+
+    def __init__(self, items: list, weights: list[float]) -> None:
+        self._tickets = [
+            item for item, weight in zip(items, weights, strict=True) for _ in range(int(weight))
+        ]
+
+    def draw(self, dice: Dice):
+        return dice.pick(self._tickets)

@@ -1,0 +1,106 @@
+"""Perplexity: exp of the mean negative log-likelihood of a token, over documents or over windows of a long text.
+
+Every result keeps the sum of each piece (a document, a window), because an interval is drawn from the pieces.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Tokens that are read at once; those from index `scored` on count, the ones before are only context."""
+
+    tokens: tuple[int, ...]
+    scored: int = 1
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What was measured: for each piece the sum of the negative log-likelihoods, in nats, and the tokens counted."""
+
+    nll: np.ndarray
+    tokens: np.ndarray
+
+    @property
+    def perplexity(self) -> float:
+        """exp(Σ nll / Σ tokens)."""
+        return float(np.exp(self.nll.sum() / self.tokens.sum()))
+
+
+def documents(tokenizer: Any, texts: Sequence[str], longest: int | None = None) -> list[Piece]:
+    """Each text as a piece of its own, with the tokens that its tokenizer puts before it.
+
+    longest: texts with more tokens are cut there. Raises ValueError where a text has fewer than two tokens.
+    """
+    pieces = [Piece(tuple(ids[:longest])) for ids in tokenizer(list(texts))["input_ids"]]
+    if any(len(piece.tokens) < 2 for piece in pieces):
+        raise ValueError("a text has fewer than two tokens: there is nothing to predict")
+    return pieces
+
+
+def windows(tokenizer: Any, text: str, length: int, stride: int | None = None) -> list[Piece]:
+    """A long text in windows of `length` tokens, each `stride` tokens after the one before.
+
+    stride: `length` by default, the protocol of the GPTQ, AWQ and SmoothQuant papers' code: windows side by side, the
+    first token of each not predicted, a last window that is not full left out. With a smaller stride each token has at
+    least `length` − `stride` tokens before it, and counts once; then the rest at the end counts too.
+    Raises ValueError where the text has fewer tokens than a window, or the stride is not from 1 to `length`.
+    """
+    stride = length if stride is None else stride
+    if not 1 <= stride <= length or length < 2:
+        raise ValueError(f"the stride must be from 1 to the window's length {length}, not {stride}")
+    ids = tuple(tokenizer(text, verbose=False)["input_ids"])
+    if len(ids) < length:
+        raise ValueError(
+            f"the text has {len(ids)} tokens, fewer than one window of {length}; choose a shorter one"
+        )
+    if stride == length:
+        return [Piece(ids[at : at + length]) for at in range(0, len(ids) - length + 1, length)]
+    pieces, done = [], 1
+    for end in range(length, len(ids) + stride, stride):
+        start = min(end, len(ids)) - length
+        pieces.append(Piece(ids[start : start + length], done - start))
+        done = start + length
+        if done == len(ids):
+            break
+    return pieces
+
+
+@torch.inference_mode()
+def likelihood(model: Any, pieces: Sequence[Piece], batch_tokens: int = 8192) -> Likelihood:
+    """The negative log-likelihood of each piece under a causal LM.
+
+    batch_tokens: tokens read at once, padding included. Pieces come back in the order in which they were given.
+    """
+    nll, counted = np.zeros(len(pieces)), np.zeros(len(pieces), dtype=np.int64)
+    order = sorted(range(len(pieces)), key=lambda i: len(pieces[i].tokens))
+    was_training = model.training
+    model.eval()
+    try:
+        while order:
+            rows = [order.pop()]
+            longest = len(pieces[rows[0]].tokens)
+            while order and (len(rows) + 1) * longest <= batch_tokens:
+                rows.append(order.pop())
+            ids = torch.zeros(len(rows), longest, dtype=torch.long)
+            keep = torch.zeros(len(rows), longest, dtype=torch.bool)
+            for at, row in enumerate(rows):
+                tokens = pieces[row].tokens
+                ids[at, : len(tokens)] = torch.tensor(tokens)
+                keep[at, pieces[row].scored : len(tokens)] = True
+            ids, keep = ids.to(model.device), keep.to(model.device)
+            # Padding stands at the right, where a causal model's earlier tokens do not see it: no mask is needed.
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+            loss = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+            ).view(len(rows), -1)
+            nll[rows] = (loss.double() * keep[:, 1:]).sum(1).cpu().numpy()
+            counted[rows] = keep[:, 1:].sum(1).cpu().numpy()
+    finally:
+        model.train(was_training)
+    return Likelihood(nll, counted)

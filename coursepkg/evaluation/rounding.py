@@ -1,0 +1,99 @@
+"""Ways to round a model's weights, each a name, the format that is stored, and the weights that come back from it."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from coursepkg import affine
+from coursepkg.memory.storage import FP16, FP32, INT8, NF4, StorageFormat
+
+
+@dataclass(frozen=True)
+class Method:
+    """Rounding of the Linear layers' weights; embeddings, head and norms keep `rest`.
+
+    rounded: weight (out_features, in_features), float32, to what is read back from storage; None keeps it.
+    compute: the dtype in which the model then computes.
+    """
+
+    name: str
+    format: StorageFormat
+    rounded: Callable[[torch.Tensor], torch.Tensor] | None
+    rest: StorageFormat = FP16
+    compute: torch.dtype = torch.float32
+
+
+def whole_numbers(bits: int, granularity: affine.Granularity, name: str = "") -> Method:
+    """Symmetric rounding to `bits` bits; groups have fp16 scales, rows and tensors fp32."""
+    scale, dtype = (FP16, torch.float16) if isinstance(granularity, int) else (FP32, torch.float32)
+    said = f"group of {granularity}" if isinstance(granularity, int) else f"per {granularity}"
+
+    def rounded(weight: torch.Tensor) -> torch.Tensor:
+        return affine.dequantize(*affine.quantize(weight, bits, granularity, dtype))
+
+    name = name or f"int{bits}, {said}"
+    return Method(name, StorageFormat(name, bits, granularity, scale), rounded)
+
+
+def nf4() -> Method:
+    """bitsandbytes' NF4, blocks of 64."""
+
+    def rounded(weight: torch.Tensor) -> torch.Tensor:
+        from bitsandbytes import functional
+
+        codes, state = functional.quantize_4bit(weight.contiguous(), blocksize=64, quant_type="nf4")
+        return functional.dequantize_4bit(codes, state)
+
+    return Method("NF4, block of 64", NF4, rounded)
+
+
+def first_board() -> tuple[Method, ...]:
+    """fp32, fp16, int8, and plain rounding to 4, 3 and 2 bits at each granularity, with NF4 beside the 4 bits."""
+    plain = [whole_numbers(bits, granularity) for bits in (4, 3, 2) for granularity in (64, "row", "tensor")]
+    return (
+        Method("fp32", FP32, None, FP32),
+        Method("fp16", FP16, None, compute=torch.float16),
+        Method("int8, per row", INT8, whole_numbers(8, "row").rounded),
+        nf4(),
+        *plain,
+    )
+
+
+def rounded_model(model: Any, method: Method) -> Any:
+    """A copy of the model with its Linear layers' weights rounded. The model itself is left as it is."""
+    made = copy.deepcopy(model).float()
+    with torch.no_grad():
+        for _, layer in linears(made):
+            if method.rounded is not None:
+                layer.weight.copy_(method.rounded(layer.weight.detach()))
+    return made.to(method.compute).eval()
+
+
+def linears(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
+    """The Linear layers that are quantized by default: all but the head (and the embedding, which is none)."""
+    head = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            yield name, module
+
+
+def stored_bytes(model: torch.nn.Module, method: Method) -> int:
+    """Bytes of the whole model, scales included: its Linear weights in the method's format, all else in `rest`."""
+    quantized = [layer.weight for _, layer in linears(model)]
+    ours = {id(weight) for weight in quantized}
+    total = sum(method.format.stored_bytes(*weight.shape) for weight in quantized)
+    return total + sum(
+        method.rest.stored_bytes(*parameter.shape)
+        for parameter in model.parameters()
+        if id(parameter) not in ours
+    )
+
+
+def effective_bits(model: torch.nn.Module, method: Method) -> float:
+    """Stored bits of the Linear weights, scales and tables included, for each of their values."""
+    weights = [layer.weight for _, layer in linears(model)]
+    stored = sum(method.format.stored_bytes(*weight.shape) for weight in weights)
+    return 8 * stored / sum(weight.numel() for weight in weights)
