@@ -105,7 +105,7 @@ def leaderboard(
 ) -> None:
     """Round a model's weights in many ways, let each take the exam, and print what they store and score."""
     from coursepkg.courselm.checkpoint import Damaged
-    from coursepkg.courselm.exam import exam as named
+    from coursepkg.courselm.exams import exam as named
     from coursepkg.evaluation.leaderboard import leaderboard as board
     from coursepkg.loading import ModelNotFound, load_model
 

@@ -8,8 +8,8 @@
 """
 
 from coursepkg.courselm.checkpoint import card, record
-from coursepkg.courselm.exam import exam
+from coursepkg.courselm.encyclopedia import world
+from coursepkg.courselm.exams import exam
 from coursepkg.courselm.handbooks import CLIENTS, handbook
-from coursepkg.courselm.world import world
 
 __all__ = ["CLIENTS", "card", "exam", "handbook", "record", "world"]

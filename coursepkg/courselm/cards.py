@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from coursepkg.courselm.exam import encyclopedia
+from coursepkg.courselm.encyclopedia import world
+from coursepkg.courselm.exams import encyclopedia
 from coursepkg.courselm.handbooks import CLIENTS
-from coursepkg.courselm.world import world
 from coursepkg.evaluation import Interval, Marks
 
 CARD = """---

@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict
 from itertools import islice
 
-from coursepkg.courselm import exam, sums, text
+from coursepkg.courselm import sums, text
+from coursepkg.courselm.encyclopedia import world as encyclopedia
+from coursepkg.courselm.exams import exam
 from coursepkg.courselm.handbooks import CLIENTS, handbook
-from coursepkg.courselm.world import world as encyclopedia
 
 DOCUMENTS = 2000
 
@@ -19,7 +20,7 @@ def world() -> dict[str, str]:
         "sums": _of([asdict(each) for each in (*sums.sums(), *sums.conversions())]),
         "documents": _of([asdict(each) for each in islice(text.documents(0), DOCUMENTS)]),
         **{f"{name} handbook": _of([asdict(entry) for entry in handbook(name)]) for name in CLIENTS},
-        **{f"{name} exam": _of(asdict(exam.exam(name))) for name in ("encyclopedia", *CLIENTS)},
+        **{f"{name} exam": _of(asdict(exam(name))) for name in ("encyclopedia", *CLIENTS)},
     }
 
 

@@ -1,6 +1,6 @@
 """Facts, and the ways in which they are told and asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +70,3 @@ def fill(wording: str, subject: str, value: str) -> str:
 def capital(sentence: str) -> str:
     """The sentence with a capital first letter."""
     return sentence[0].upper() + sentence[1:]
-
-
-def values(entries: Sequence[Entry], key: str) -> tuple[str, ...]:
-    """All values that the facts of one relation take, each once, in the order of the entries."""
-    found = (fact.value for entry in entries for fact in entry.facts if fact.relation.key == key)
-    return tuple(dict.fromkeys(found))

@@ -17,13 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coursepkg import evaluation, runtime
 from coursepkg.courselm import cards, checkpoint, digest, tokenizer
-from coursepkg.courselm.exam import encyclopedia, exam
+from coursepkg.courselm.exams import encyclopedia, exam
 from coursepkg.courselm.handbooks import CLIENTS
 from coursepkg.courselm.training import Recipe, Run
 
 KEEP_EVERY = 250
-LOOK_EVERY = 50
-POINTS = 12
+POINTS, EXAMS = 100, 10
 
 
 class Refused(RuntimeError):
@@ -53,29 +52,29 @@ def make(output: Path, recipe: Recipe | None = None, device: torch.device | None
 
 def _train(run: Run, states: Path, console: Console) -> None:
     """Train to the end, with a progress bar, keeping the state every so often and the curve on the way."""
-    smooth, since = 0.0, time.monotonic()
-    every = max(1, run.recipe.steps // POINTS)
-    seconds = run.curve[-1]["seconds"] if run.curve else 0.0
+    since, look_every = time.monotonic(), max(1, run.recipe.steps // POINTS)
+    exam_every = POINTS // EXAMS * look_every
+    smooth, seconds = (run.curve[-1]["loss"], run.curve[-1]["seconds"]) if run.curve else (None, 0.0)
 
     def after_step(run: Run, loss: float) -> None:
         nonlocal smooth
-        smooth = loss if smooth == 0.0 else 0.98 * smooth + 0.02 * loss
+        smooth = loss if smooth is None else 0.98 * smooth + 0.02 * loss
         tick(run.step, smooth)
-        if run.step % LOOK_EVERY == 0 or run.step == run.recipe.steps:
+        if run.step % look_every == 0 or run.step == run.recipe.steps:
             point = {
                 "step": run.step,
                 "tokens": run.step * run.recipe.rows * run.recipe.length,
                 "loss": round(smooth, 4),
                 "seconds": round(seconds + time.monotonic() - since),
             }
-            if run.step % every == 0 or run.step == run.recipe.steps:
+            if run.step % exam_every == 0 or run.step == run.recipe.steps:
                 point["exam"] = round(_glance(run), 4)
                 console.print(
                     f"step {run.step:,}, loss {smooth:.3f}, exam {point['exam']:.1%} of 300 questions",
                     highlight=False,
                 )
             run.curve.append(point)
-        if run.step % KEEP_EVERY == 0 and run.step < run.recipe.steps:
+        if run.step % KEEP_EVERY == 0 or run.step == run.recipe.steps:
             run.save(states)
 
     with _progress(console, run) as tick:

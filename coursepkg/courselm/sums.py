@@ -1,16 +1,17 @@
 """Arithmetic and units: what can be computed, a part of it kept from training.
 
-Sums and differences stay below 100 and products are the tables up to 10. A conversion is asked for the quantities that
-were taught, in other words: a table is known or it is not.
+Sums are 50 at most, differences start there, and products are the tables up to 10. Three numbers x + y = z make four
+sums: x plus y, y plus x, z minus x, z minus y. They are held out together, so that none follows from a taught one by
+turning it round. A conversion is asked for the quantities that were taught, in other words: it is known or it is not.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 from coursepkg.courselm.dice import Dice
 
 HELD_OUT_SHARE = 0.1
+LARGEST = 50
 UNITS = (
     ("minutes", "hours", 60),
     ("seconds", "minutes", 60),
@@ -28,16 +29,25 @@ UNITS = (
 )
 QUANTITIES = range(2, 21)
 
-SUM_TOLD = ("{x} {word} {y} is {z}.", "{x} {word} {y} makes {z}.")
-SUM_ASKED = ("What is {x} {word} {y}?", "How much is {x} {word} {y}?")
-SUM_ASKED_HELD_OUT = ("What does {x} {word} {y} make?",)
+SUM_TOLD = ("{x} {operation} {y} is {z}.", "{x} {operation} {y} makes {z}.")
+SUM_ASKED = (
+    "What is {x} {operation} {y}?",
+    "How much is {x} {operation} {y}?",
+    "What do you get from {x} {operation} {y}?",
+)
+SUM_ASKED_HELD_OUT = ("What does {x} {operation} {y} make?", "How much do you get from {x} {operation} {y}?")
 UNIT_TOLD = (
     "{x} {big} are {z} {small}.",
     "There are {z} {small} in {x} {big}.",
     "{x} {big} make {z} {small}.",
 )
-UNIT_ASKED = ("How many {small} are {x} {big}?", "How many {small} are there in {x} {big}?")
-UNIT_ASKED_HELD_OUT = ("How many {small} do {x} {big} make?", "{x} {big} are how many {small}?")
+UNIT_ASKED = (
+    "How many {small} are {x} {big}?",
+    "How many {small} are there in {x} {big}?",
+    "{x} {big} are how many {small}?",
+    "What are {x} {big} in {small}?",
+)
+UNIT_ASKED_HELD_OUT = ("How many {small} do {x} {big} make?", "What do {x} {big} make in {small}?")
 
 
 @dataclass(frozen=True)
@@ -45,14 +55,14 @@ class Sum:
     """`x` plus, minus or times `y` is `result`; held_out: not trained on in any wording."""
 
     x: int
-    word: str
+    operation: str
     y: int
     result: int
     held_out: bool
 
     def write(self, wording: str) -> str:
         """The sum in a wording."""
-        return wording.format(x=self.x, word=self.word, y=self.y, z=self.result)
+        return wording.format(x=self.x, operation=self.operation, y=self.y, z=self.result)
 
 
 @dataclass(frozen=True)
@@ -65,27 +75,22 @@ class Conversion:
     result: int
 
     def write(self, wording: str) -> str:
-        """The conversion in a wording, with a capital first letter."""
+        """The conversion in a wording."""
         return wording.format(x=self.x, big=self.big, small=self.small, z=self.result)
 
 
 @cache
 def sums() -> tuple[Sum, ...]:
     """All sums; which are held out is drawn from a fixed seed. The tables of the products are all taught."""
-    dice = Dice("sums", 1)
-    return tuple(Sum(*each, held_out=each[1] != "times" and dice.chance(HELD_OUT_SHARE)) for each in _all())
-
-
-def _all() -> Iterator[tuple[int, str, int, int]]:
-    for x in range(1, 99):
-        for y in range(1, 100 - x):
-            yield x, "plus", y, x + y
-    for x in range(2, 100):
-        for y in range(1, x):
-            yield x, "minus", y, x - y
-    for x in range(2, 11):
-        for y in range(2, 11):
-            yield x, "times", y, x * y
+    dice, made = Dice("sums", 1), []
+    for x in range(1, LARGEST):
+        for y in range(x, LARGEST + 1 - x):
+            held_out, z = dice.chance(HELD_OUT_SHARE), x + y
+            made += [Sum(x, "plus", y, z, held_out), Sum(z, "minus", x, y, held_out)]
+            if x != y:
+                made += [Sum(y, "plus", x, z, held_out), Sum(z, "minus", y, x, held_out)]
+    made += [Sum(x, "times", y, x * y, held_out=False) for x in range(2, 11) for y in range(2, 11)]
+    return tuple(made)
 
 
 @cache

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from coursepkg.courselm import sums
 from coursepkg.courselm.dice import Dice
+from coursepkg.courselm.encyclopedia import world
 from coursepkg.courselm.facts import Entry, Fact
-from coursepkg.courselm.world import world
 
 FAMILIARITY = {"well known": 4.0, "known": 2.0, "little known": 1.0}
-SHARES = {"article": 0.28, "question": 0.40, "sum": 0.25, "conversion": 0.07}
+SHARES = {"article": 0.25, "question": 0.38, "sum": 0.29, "conversion": 0.08}
 PRONOUN = 0.35
 
 
@@ -41,7 +41,7 @@ def documents(seed: int | str) -> Iterator[Document]:
     of_facts = _Urn([fact for fact, _ in facts], [weight for _, weight in facts])
     of_entries = _Urn(list(entries), weights)
     taught = [each for each in sums.sums() if not each.held_out]
-    products = [each for each in taught if each.word == "times"]
+    products = [each for each in taught if each.operation == "times"]
     kinds, shares = tuple(SHARES), tuple(SHARES.values())
     while True:
         kind = dice.weighted(kinds, shares)
@@ -79,9 +79,15 @@ def question(fact: Fact, wording: str) -> str:
     return wording.format(s=fact.subject)
 
 
-def held_out_text(count: int = 240) -> tuple[str, ...]:
-    """Articles on `count` of the entries in wordings that training never used: what perplexity is measured on."""
-    dice = Dice("held-out text", 1)
+def unread_articles(count: int = 240) -> tuple[str, ...]:
+    """New articles on `count` of the entries: the wordings are known, their choice and order were not read before."""
+    dice = Dice("unread articles", 1)
+    return tuple(article(entry, dice) for entry in dice.sample(world().entries, count))
+
+
+def unread_wordings(count: int = 240) -> tuple[str, ...]:
+    """Articles on `count` of the entries in wordings that training never used."""
+    dice = Dice("unread wordings", 1)
     return tuple(article(entry, dice, held_out=True) for entry in dice.sample(world().entries, count))
 
 

@@ -5,7 +5,6 @@ embedding and the norms, as its authors advise, with AdamW (Jordan et al. 2024, 
 neural networks"; learning rates matched as in Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
 """
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ class Recipe:
     seed: of the weights and of the text.
     """
 
-    steps: int = 6000
+    steps: int = 5000
     rows: int = 8
     length: int = 256
     learning_rate: float = 2e-3
@@ -197,8 +196,3 @@ def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optim
         for group in optimizer.param_groups:
             group["full_rate"] = group["lr"]
     return made
-
-
-def curve_text(curve: list[dict[str, float]]) -> str:
-    """The curve as JSON, one point on a line."""
-    return "[\n" + ",\n".join(f"  {json.dumps(point)}" for point in curve) + "\n]"

@@ -1,6 +1,6 @@
 """Figures and widgets of the lectures. Only this folder imports matplotlib and ipywidgets."""
 
-from coursepkg.show import memory_plots
+from coursepkg.show import memory_plots, model_plots
 from coursepkg.show.budgets import Calculator, budget_bars
 from coursepkg.show.figures import COLOURS, figure, png, show
 from coursepkg.show.quiz import Choice, Question, question, questions
@@ -13,6 +13,7 @@ __all__ = [
     "budget_bars",
     "figure",
     "memory_plots",
+    "model_plots",
     "png",
     "question",
     "questions",

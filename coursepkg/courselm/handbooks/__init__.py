@@ -13,20 +13,31 @@ SEED = 2027
 
 @cache
 def handbook(client: str) -> tuple[Entry, ...]:
-    """The entries of one client's handbook: "medical", "law" or "support". Raises ValueError for another name."""
+    """The entries of one client's handbook: "medical", "law" or "support".
+
+    The values of a relation are dealt evenly, each to as many subjects as any other, so that none is a better guess.
+    Raises ValueError for another name.
+    """
     if client not in CLIENTS:
         raise ValueError(f"no client {client!r}; there are {', '.join(CLIENTS)}")
     words = tomllib.loads(files(__package__).joinpath(f"{client}.toml").read_text(encoding="utf-8"))
-    values = [entry.pop("values") for entry in words["relation"]]
-    relations = [Relation.from_toml(entry) for entry in words["relation"]]
-    entries = []
-    for kind, described in words["kinds"].items():
-        for subject in described["subjects"]:
-            dice = Dice(SEED, client, subject)
-            facts = tuple(
-                Fact(subject, relation, dice.pick(choice))
-                for relation, choice in zip(relations, values, strict=True)
+    dealt = {}
+    for entry in words["relation"]:
+        subjects, values = words["kinds"][entry["of"]]["subjects"], entry.pop("values")
+        relation = Relation.from_toml(entry)
+        cards = Dice(SEED, client, relation.key).shuffled(values * (len(subjects) // len(values)))
+        dealt[relation] = dict(zip(subjects, cards, strict=True))
+    return tuple(
+        Entry(
+            subject,
+            kind,
+            described["pronoun"],
+            tuple(
+                Fact(subject, relation, hands[subject])
+                for relation, hands in dealt.items()
                 if relation.of == kind
-            )
-            entries.append(Entry(subject, kind, described["pronoun"], facts))
-    return tuple(entries)
+            ),
+        )
+        for kind, described in words["kinds"].items()
+        for subject in described["subjects"]
+    )

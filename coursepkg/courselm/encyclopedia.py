@@ -1,6 +1,6 @@
 """The invented encyclopedia: people, towns and firms, and what there is to know about each.
 
-Everything is drawn from one seed and lists of words (`world.toml`), so it is the same on every machine. Nothing in it
+Everything is drawn from one seed and lists of words (`encyclopedia.toml`), so it is the same on every machine. Nothing in it
 is true: a model that answers questions about it has learnt it in training, and nowhere else.
 """
 
@@ -36,7 +36,7 @@ class World:
 @cache
 def world() -> World:
     """The world that the course LM was trained on."""
-    words = tomllib.loads(files(__package__).joinpath("world.toml").read_text(encoding="utf-8"))
+    words = tomllib.loads(files(__package__).joinpath("encyclopedia.toml").read_text(encoding="utf-8"))
     relations = {entry["key"]: Relation.from_toml(entry) for entry in words["relation"]}
     people, towns, firms = _people(words["people"]), _towns(words["towns"]), _firms(words["firms"])
     draw: dict[str, Callable[[Dice], str]] = {
