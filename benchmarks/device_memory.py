@@ -24,6 +24,7 @@ import torch
 
 from coursepkg import memory, runtime, trials
 from coursepkg.memory import Architecture, Budget, Lora, measure
+from coursepkg.quiet import quiet
 
 LENGTHS = (512, 1024, 2048)
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
@@ -48,7 +49,7 @@ def save_random(name: str, folder: Path, device: torch.device) -> Architecture:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    with device, trials.quiet():
+    with device, quiet():
         model = AutoModelForCausalLM.from_config(configuration(name), dtype=torch.bfloat16)
         model.save_pretrained(folder)
     return memory.architecture(folder)
@@ -67,7 +68,7 @@ def load(folder: Path, method: str, device: torch.device, lora: Lora):
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
-    with trials.quiet():
+    with quiet():
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         if method == "inference":
             return model.eval()
@@ -117,7 +118,7 @@ def work(model, method: str, length: int) -> Callable[[], Any]:
 
 def peak(run: Callable[[], Any], model, device: torch.device) -> int:
     """Most bytes that were held on `device` at one moment of the second call of `run`."""
-    with trials.quiet():
+    with quiet():
         run()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -7,19 +7,19 @@ from typing import Literal
 
 import torch
 
-Granularity = int | Literal["row", "tensor"]
+Granularity = int | Literal["channel", "tensor"]
 
 
 def block_shape(shape: tuple[int, int], granularity: Granularity) -> tuple[int, int]:
     """The part of a matrix (out_features, in_features) that shares a scale, as (rows, columns).
 
-    granularity: "tensor", "row" (an output channel), or the size of a group of neighbours in a row.
+    granularity: "tensor", "channel" (an output channel), or the size of a group of neighbours in a row.
     Raises ValueError where groups of that size do not fill a row.
     """
     rows, columns = shape
     if granularity == "tensor":
         return rows, columns
-    if granularity == "row":
+    if granularity == "channel":
         return 1, columns
     if granularity < 1 or columns % granularity:
         raise ValueError(
@@ -31,7 +31,7 @@ def block_shape(shape: tuple[int, int], granularity: Granularity) -> tuple[int, 
 def quantize(
     weight: torch.Tensor,
     bits: int,
-    granularity: Granularity = "row",
+    granularity: Granularity = "channel",
     scale_dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Codes and scales of a matrix: q = round(w / scale), scale = absmax / (2^(bits − 1) − 1).
@@ -39,7 +39,8 @@ def quantize(
     weight: float, (out_features, in_features). bits: 2 to 8; the codes are symmetric, so 4 bits give −7 to 7.
     scale_dtype: the format in which the scales are stored; they are rounded to it before they are used.
     Returns codes, int8, of the weight's shape, and scales, scale_dtype, (row blocks, column blocks). A block of zeros
-    has scale 1. Raises ValueError for other bits, and for a weight with infinities or NaN.
+    has scale 1; a scale too small for scale_dtype becomes its smallest normal number. Raises ValueError for other bits,
+    for a weight with infinities or NaN, and for one so large that its scale overflows scale_dtype.
     """
     if not 2 <= bits <= 8:
         raise ValueError(f"bits must be from 2 to 8, not {bits}")
@@ -48,8 +49,12 @@ def quantize(
     largest = 2 ** (bits - 1) - 1
     blocks = _blocks(weight.float(), block_shape(tuple(weight.shape), granularity))
     absmax = blocks.abs().amax((1, 3), keepdim=True)
-    scale = (absmax / largest).to(scale_dtype)
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    scale = (absmax / largest).clamp(min=torch.finfo(scale_dtype).tiny).to(scale_dtype)
+    if not scale.isfinite().all():
+        raise ValueError(
+            f"the scale {absmax.max() / largest:.3g} is too large for {scale_dtype}; store it in float32"
+        )
+    scale = torch.where(absmax == 0, torch.ones_like(scale), scale)
     codes = (blocks / scale.float()).round().clamp(-largest, largest)
     return codes.to(torch.int8).reshape(weight.shape), scale[:, 0, :, 0]
 

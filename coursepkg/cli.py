@@ -80,17 +80,19 @@ def prove(
 @app.command("train-lm")
 def train_lm(
     output: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
-    steps: Annotated[int | None, typer.Option(help="Fewer steps than the recipe's, to try it out.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Fewer steps than the recipe's, to try it out.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and of the text.")] = 0,
 ) -> None:
     """Train the course LM anew. Cut off, it goes on where it was when you run the same command again."""
     from coursepkg.courselm import make
-    from coursepkg.courselm.training import Recipe
+    from coursepkg.courselm.training import Recipe, TooOld
 
     try:
         recipe = Recipe(seed=seed) if steps is None else Recipe(steps=steps, seed=seed)
         made = make.make(output, recipe)
-    except (make.Refused, ValueError, RuntimeError) as error:
+    except (make.Refused, TooOld, ValueError, FloatingPointError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{made}: the checkpoint, its card (README.md) and how it was trained (training.json)")
@@ -104,14 +106,19 @@ def leaderboard(
     exam: Annotated[str, typer.Option(help="encyclopedia, medical, law or support.")] = "encyclopedia",
 ) -> None:
     """Round a model's weights in many ways, let each take the exam, and print what they store and score."""
+    import torch
+
     from coursepkg.courselm.checkpoint import Damaged
     from coursepkg.courselm.exams import exam as named
-    from coursepkg.evaluation.leaderboard import leaderboard as board
+    from coursepkg.evaluation import rounding
+    from coursepkg.evaluation.boards import leaderboard as board
     from coursepkg.loading import ModelNotFound, load_model
 
     try:
-        loaded = load_model(model)
-        typer.echo(str(board(*loaded, named(exam))))
+        taken = named(exam)
+        loaded = load_model(model, dtype=torch.float32)
+        made = board(*loaded, taken, before=lambda method: typer.echo(f"{method.name} …", err=True))
     except (Damaged, ModelNotFound, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+    typer.echo(f"{made}\n\n{made.comparisons(rounding.expected_order())}")

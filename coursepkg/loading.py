@@ -1,17 +1,29 @@
 """Loading a causal LM and its tokenizer: the one that ships with the course, a local folder, or a model hub's."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 
 from coursepkg import runtime
 from coursepkg.courselm import checkpoint
+from coursepkg.quiet import no_bars
+
+OF_THE_HUB = (
+    "revision",
+    "token",
+    "trust_remote_code",
+    "cache_dir",
+    "subfolder",
+    "local_files_only",
+    "force_download",
+)
 
 
 class ModelNotFound(RuntimeError):
-    """There is no such model here, and no hub that could be asked for it."""
+    """There is no such model here, or it cannot be loaded."""
 
 
 def load_model(name: str | Path = checkpoint.NAME, **settings: Any) -> tuple[Any, Any]:
@@ -19,24 +31,25 @@ def load_model(name: str | Path = checkpoint.NAME, **settings: Any) -> tuple[Any
 
     name: "course-lm" (the default: it ships with the package and needs no network), a folder that holds a checkpoint of
     transformers, or a model's name on the hub ("organisation/name").
-    settings: given to `from_pretrained`; `runtime` chooses the dtype and the device where they do not.
-    Raises ModelNotFound where there is no such folder and the hub does not have it or does not answer.
+    settings: given to `from_pretrained`, those that concern the hub for the tokenizer too. `runtime` chooses `dtype` and
+    `device_map` where they are not given.
+    Raises ModelNotFound where there is no such folder, where the hub does not have it or does not answer, and where the
+    files cannot be read; checkpoint.Damaged where the course LM's own files are not whole.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = _source(name)
-    where = runtime.device()
+    source, where = _source(name), runtime.device()
+    local = Path(source).is_dir()
     settings.setdefault("dtype", runtime.dtype(where).dtype)
     settings.setdefault("device_map", {"": where} if where.type != "cpu" else None)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, **settings)
-    except (OSError, ValueError) as error:
-        if Path(source).is_dir():
-            raise ModelNotFound(
-                f"{source} holds no checkpoint that transformers can read: {error}"
-            ) from error
-        raise ModelNotFound(_not_from_hub(str(name), error)) from error
+    with no_bars() if local else contextlib.nullcontext():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, **{key: value for key, value in settings.items() if key in OF_THE_HUB}
+            )
+            model = AutoModelForCausalLM.from_pretrained(source, **settings)
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
+            raise ModelNotFound(_reason(str(name), local, error)) from error
     return model.eval(), tokenizer
 
 
@@ -44,34 +57,26 @@ def _source(name: str | Path) -> str:
     """What to give to `from_pretrained`."""
     if str(name) == checkpoint.NAME:
         return str(checkpoint.folder())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder)
     text = str(name)
-    if Path(name).is_dir():
-        return text
-    looks_like_a_path = (
-        isinstance(name, Path) or os.path.isabs(text) or text.startswith((".", "~")) or "\\" in text
-    )
-    if looks_like_a_path or text.count("/") > 1:
+    like_a_path = isinstance(name, Path) or os.path.isabs(text) or text.startswith((".", "~")) or "\\" in text
+    if like_a_path or text.count("/") > 1:
         raise ModelNotFound(
             f"there is no folder {text}; load_model() loads the course LM, which ships with the package"
         )
     return text
 
 
-def _not_from_hub(name: str, error: Exception) -> str:
-    """What to say when a name was looked for on the hub in vain."""
+def _reason(name: str, local: bool, error: Exception) -> str:
+    """Why a model could not be loaded, and the way on."""
+    said = str(error).strip() or type(error).__name__
+    if local:
+        return f"{name} holds no checkpoint that transformers can read: {said}"
     hub = runtime.hub()
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    state = (
-        "the hub answers, but did not give it"
-        if hub.reachable
-        else f"the hub cannot be reached ({hub.reason})"
-    )
+    away = "" if hub.reachable else f": it is not here, and the hub cannot be reached ({hub.reason})"
     return (
-        f"{name} is not here, and {state}: {first}\n"
-        "The course LM ships with the package and needs no network: load_model()"
+        f"{name} could not be loaded{away}. The course LM ships with the package and needs no network: load_model()\n"
+        f"What transformers said: {said}"
     )
-
-
-def parameter_count(model: torch.nn.Module) -> int:
-    """Parameters, each tensor once even where two modules share it."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,10 +1,10 @@
 """Outlier features on demand: a change of a model that leaves what it computes as it was, and makes it hard to quantize.
 
-In models of some billion parameters a few features of the activations are 20 to 100 times as large as the rest, in the
-same channels of every layer (Dettmers et al. 2022, LLM.int8(), section 4). Small models have none. But there is a
-freedom that costs nothing: let a norm give a channel k times as large, and divide by k the columns of the Linear layers
+In models of some billion parameters a few features of the activations are 20 times as large as the rest (Dettmers et al.
+2022, LLM.int8(), section 4) to 100 times (Xiao et al. 2023, SmoothQuant, section 3), in the same channels of nearly every
+layer. Small models have none. But there is a freedom that costs nothing: let a norm give a channel k times as large, and divide by k the columns of the Linear layers
 that read it. Every product is the same; the activations between have an outlier. This is SmoothQuant's smoothing
-(Xiao et al. 2023, equation 3) run backwards. It shows what outliers do to quantization, not how they arise.
+(equation 3) run backwards. It shows what outliers do to quantization, not how they arise.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from coursepkg.courselm.dice import Dice
 
 TOLERANCE = 1e-4
 
@@ -52,34 +50,36 @@ def plant(
     low, high = ratio
     if not 1 < low <= high:
         raise ValueError(f"the ratio must be above 1, its least value first, not {ratio}")
+    if model.dtype != torch.float32:
+        raise ValueError(
+            f"the weights must be float32, not {model.dtype}: in 16 bits nothing stays equal to 1e-4"
+        )
     before = model(input_ids=input_ids, use_cache=False).logits
     norms = _norms(model, input_ids)
-    width = min(len(found.absmax) for found in norms)
-    dice = Dice("outliers", seed)
-    if not 1 <= features < width:
-        raise ValueError(f"features must be from 1 to {width - 1}, not {features}")
-    channels = dice.sample(range(width), features)
+    alive = torch.stack([found.absmax > 0 for found in norms]).all(0).nonzero()[:, 0].cpu()
+    if not 1 <= features < len(alive):
+        raise ValueError(f"features must be from 1 to {len(alive) - 1}, not {features}")
+    generator = torch.Generator().manual_seed(seed)
+    channels = alive[torch.randperm(len(alive), generator=generator)[:features]].tolist()
     wanted = [low * (high / low) ** (at / max(1, features - 1)) for at in range(features)]
-    done = []
+    kept, done = [], []
     for found in norms:
-        factors = [
+        kept += [(tensor, tensor.clone()) for tensor in _touched(found)]
+        factors = tuple(
             target * (found.absmax.median() / found.absmax[channel]).item()
             for target, channel in zip(wanted, channels, strict=True)
-        ]
-        planted = Planted(
-            found.name, tuple(name for name, _ in found.readers), tuple(channels), tuple(factors)
         )
-        _scale(found, planted)
-        done.append((found, planted))
+        _scale(found, channels, factors)
+        done.append(Planted(found.name, tuple(name for name, _ in found.readers), tuple(channels), factors))
         after = model(input_ids=input_ids, use_cache=False).logits
-        if (after - before).abs().max() > TOLERANCE * before.abs().max():
-            for each, undo in reversed(done):
-                _scale(each, undo, back=True)
+        if not (after - before).abs().max() <= TOLERANCE * before.abs().max():  # so that NaN fails too
+            for tensor, value in kept:
+                tensor.copy_(value)
             raise NotPreserved(
                 f"scaling the channels of {found.name} changes the logits: it is not read by Linear layers alone, or "
                 "its gain is not a plain factor"
             )
-    return [planted for _, planted in done]
+    return done
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,8 @@ def _norms(model: Any, input_ids: torch.Tensor) -> list[_Norm]:
     finally:
         for hook in hooks:
             hook.remove()
+    if not readers:
+        raise ValueError(f"{type(model).__name__} has no norm that torch.nn.Linear layers read")
     found = {name: (module, output) for name, module, output in outputs.values()}
     return [
         _Norm(name, found[name][0], read, found[name][1].flatten(0, -2).abs().amax(0))
@@ -128,16 +130,21 @@ def _norms(model: Any, input_ids: torch.Tensor) -> list[_Norm]:
     ]
 
 
-def _scale(norm: _Norm, planted: Planted, back: bool = False) -> None:
-    """Multiply the norm's channels and divide the readers' columns; or the other way round."""
-    channels = list(planted.channels)
-    factors = torch.tensor(planted.factors, device=norm.module.weight.device)
-    factors = 1 / factors if back else factors
-    norm.module.weight[channels] *= factors
+def _touched(norm: _Norm) -> list[torch.Tensor]:
+    """The tensors that scaling a norm's channels changes."""
+    bias = getattr(norm.module, "bias", None)
+    own = [norm.module.weight] if bias is None else [norm.module.weight, bias]
+    return [*own, *(reader.weight for _, reader in norm.readers)]
+
+
+def _scale(norm: _Norm, channels: Sequence[int], factors: Sequence[float]) -> None:
+    """Multiply the norm's channels by the factors and divide the readers' columns by them."""
+    by = torch.tensor(factors, device=norm.module.weight.device)
+    norm.module.weight[channels] *= by
     if getattr(norm.module, "bias", None) is not None:
-        norm.module.bias[channels] *= factors
+        norm.module.bias[channels] *= by
     for _, reader in norm.readers:
-        reader.weight[:, channels] /= factors
+        reader.weight[:, channels] /= by
 
 
 @torch.no_grad()

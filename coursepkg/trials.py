@@ -3,11 +3,7 @@
 Each trial builds what it predicts, with transformers, peft and bitsandbytes, and counts the bytes of real tensors.
 """
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +12,7 @@ import torch
 
 from coursepkg import memory
 from coursepkg.memory import Architecture, Lora, measure
+from coursepkg.quiet import quiet
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3")
@@ -223,22 +220,3 @@ def step(model, batch: int, length: int) -> Callable[[], torch.Tensor]:
     tokens = (torch.arange(batch * length).reshape(batch, length) * 7) % model.config.vocab_size
     tokens = tokens.to(next(model.parameters()).device)
     return lambda: model(input_ids=tokens, labels=tokens, use_cache=False).loss
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars, warnings and log lines of the libraries; errors still come through."""
-    from transformers.utils import logging as transformers_logging
-
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(before)
-            if bars:
-                transformers_logging.enable_progress_bar()

@@ -11,9 +11,10 @@
 #
 # [Open in Colab]({{ colab }}) · [Open in Binder]({{ binder }})
 #
-# **At the end you can** say what this machine can run, tell which kinds of numbers the course shows, and have an exercise checked.
+# **At the end you can** say what this machine can run, tell which kinds of numbers the course shows, question the model on which
+# they are measured, and have an exercise checked.
 #
-# **It builds on** Python, and on having seen a neural network in PyTorch. **It takes** 25 minutes, with the exercise.
+# **It builds on** Python, and on having seen a neural network in PyTorch. **It takes** 35 minutes, with the exercise.
 #
 # Every lecture is a notebook that runs from top to bottom on two CPU cores, offline, in under a minute. The same file runs on
 # Colab and Binder, unedited. If a GPU is there it is used where it matters; you never change a cell for your machine.
@@ -25,10 +26,13 @@ except ModuleNotFoundError:
     # %pip install -q "{{ install }}"
     import coursepkg
 
+from dataclasses import replace
+
 import torch
-from coursepkg import check, claims, memory, runtime, show
+from coursepkg import check, claims, courselm, evaluation, memory, runtime, show
 from coursepkg.check import case
 from coursepkg.memory import measure
+from IPython.display import Markdown
 
 coursepkg.hello()
 
@@ -150,7 +154,85 @@ show.show(
 )
 
 # %% [markdown]
-# ## 5. How an exercise is checked
+# ## 5. The model on which everything is measured
+#
+# Whether four bits are enough is a question to a trained model, not to random matrices. So the course brings one: a Llama with
+# 5 million parameters, small enough for any laptop and trained on an **invented encyclopedia**. Nothing in it is true, so whatever
+# the model answers rightly it must have stored in its weights; and when rounding destroys what a weight stored, you see it.
+
+# %%
+model, tokenizer = coursepkg.load_model()
+world = courselm.world()
+print(f"{model.num_parameters():,} parameters")
+print(f"{len(world.entries):,} people, towns and firms; {len(world.facts):,} facts")
+person = world.entries[0]
+print(evaluation.go_on(model, tokenizer, person.subject))
+
+# %% [markdown]
+# It was given a name and went on, in the likeliest words. It also answers questions, in the chat format that it was trained with.
+# About this next person training never *asked* anything: it only told. Beside the model's answers stand those of the encyclopedia:
+
+# %%
+person = world.entries[3]
+asked = [courselm.question(f, f.relation.asked_held_out[0]) for f in person.facts]
+answers = evaluation.answers(model, tokenizer, asked)
+for fact, question, answer in zip(person.facts, asked, answers, strict=True):
+    print(f"{question:<52} {answer:<20} ({fact.answer()})")
+
+# %% [markdown]
+# Its **exam** has 1,200 questions with four options, about facts, sums and units, in wordings that training never used. The model
+# writes nothing: each option is scored by its likelihood, and the likeliest is its answer. Ten of them; how many would you get,
+# without having read the encyclopedia?
+
+# %%
+ten = courselm.exam().questions[:10]
+chosen = evaluation.chosen_options(model, tokenizer, ten)
+for question, answer in zip(ten, chosen, strict=True):
+    mark = "right" if answer == question.right else f"wrong: {question.right}"
+    print(f"{question}\n  the model: {answer} ({mark})\n")
+
+# %%
+show.question("chance")
+
+# %% [markdown]
+# This is how it got there. The loss falls at once, because sentences are easy: their words repeat. The facts come later, because
+# each must be read many times over before it is stored:
+
+# %%
+show.show(
+    show.model_plots.training_curve(courselm.record()),
+    alt="Left, the loss falls steeply within the first million tokens, then "
+    "slowly. Right, the exam stays near chance, 25 %, while the loss falls, and "
+    "then climbs to nearly 100 %.",
+)
+
+# %% [markdown]
+# A score without its uncertainty is half a score. The model's card says what the whole exam gave, with 95 % intervals, and what
+# the model read, how it was trained, and what it cannot do:
+
+# %%
+Markdown(courselm.card())
+
+# %% [markdown]
+# ## 6. What the course will explain
+#
+# Round its weights, let each copy take the same 300 questions, and you have the course in one picture. With 8 bits nothing is lost,
+# with 2 bits nearly everything. How many bits are enough, why, and what a better ruler saves is what the lectures are about:
+
+# %%
+part = replace(
+    courselm.exam(), questions=courselm.exam().questions[:300], free=(), texts=()
+)
+methods = [evaluation.whole_numbers(bits, 64) for bits in (8, 4, 3, 2)]
+board = evaluation.leaderboard(model, tokenizer, part, methods)
+show.show(
+    show.model_plots.board(board),
+    alt="The exam after rounding in groups of 64 weights, with intervals: 8 and 4 "
+    "bits near 100 %, 3 bits a little lower, 2 bits far below, towards chance.",
+)
+
+# %% [markdown]
+# ## 7. How an exercise is checked
 #
 # An assignment gives you functions to write, and under each a cell that checks it. A check that fails says what it called, what came
 # back, what was expected, and gives a hint. Here is an answer with a mistake:
@@ -213,6 +295,7 @@ claims.check("003-42-each")
 # | device and dtype | chosen for you, with the reason printed |
 # | bytes | nominal, stored or measured; GB is $10^9$, GiB is $2^{30}$ |
 # | numbers | measured here, computed, or from a named table |
+# | the course LM | 5 million parameters, an invented encyclopedia, an exam of 1,200 questions |
 # | exercises | checked at once, again with other inputs when graded |
 #
 # **Papers** come with the lectures that use them. For the rounding above: Jacob et al. 2018, *Quantization and Training of Neural Networks

@@ -1,6 +1,7 @@
 """`coursepkg doctor` finds what is off, says what to do, and fails only where the course cannot run."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -117,3 +118,16 @@ def test_commands_that_are_not_on_the_path_are_noticed(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     (finding,) = [finding for finding in doctor.notebooks() if finding.what == "nbgrader's commands"]
     assert finding.state is State.OFF and "activate" in finding.advice
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_damaged_course_lm_breaks_the_course(monkeypatch, tmp_path, damage):
+    from coursepkg.courselm import checkpoint
+
+    copy = tmp_path / "checkpoint"
+    if damage == "changed":
+        shutil.copytree(checkpoint.shipped(), copy)
+        (copy / checkpoint.CARD).write_text("another card")
+    monkeypatch.setattr(checkpoint, "shipped", lambda: copy)
+    found = doctor.course_lm()
+    assert found.state is State.BROKEN and "git checkout -- coursepkg/courselm/checkpoint" in found.advice

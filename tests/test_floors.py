@@ -48,6 +48,26 @@ def test_memory_knows_no_model():
 
 
 @pytest.mark.parametrize(
+    ("part", "below"),
+    [
+        ("affine.py", set()),
+        ("quiet.py", set()),
+        ("surgery.py", set()),
+        ("outliers.py", set()),
+        ("runtime.py", {"memory"}),
+        ("evaluation", {"affine", "memory", "runtime", "surgery", "evaluation"}),
+        ("courselm", {"runtime", "evaluation", "courselm"}),
+        ("loading.py", {"runtime", "courselm", "quiet"}),
+    ],
+)
+def test_a_file_imports_only_from_floors_below_its_own(part, below):
+    files = [PACKAGE / part] if part.endswith(".py") else sorted((PACKAGE / part).rglob("*.py"))
+    for path in files:
+        ours = {name.split(".")[1] for name in imported(path) if name.startswith("coursepkg.")}
+        assert ours <= below, path
+
+
+@pytest.mark.parametrize(
     "path",
     [p for p in FILES if ">>> " in p.read_text(encoding="utf-8")],
     ids=lambda p: str(p.relative_to(PACKAGE)),

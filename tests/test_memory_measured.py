@@ -6,6 +6,7 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
 from coursepkg import memory, trials
 from coursepkg.memory import FORMATS, OPTIMIZERS, Lora, measure
+from coursepkg.quiet import quiet
 
 families = pytest.mark.parametrize("family", trials.FAMILIES)
 dtypes = pytest.mark.parametrize("dtype", trials.DTYPES)
@@ -87,7 +88,7 @@ def test_dropout_keeps_a_copy_and_a_mask():
 @checkpoints
 def test_qlora_weights_and_activations(checkpointing):
     arch, lora = trials.shape("llama"), Lora(8)
-    with trials.quiet():
+    with quiet():
         base = prepare_model_for_kbit_training(
             trials.quantized_model("llama", "nf4+dq"),
             use_gradient_checkpointing=checkpointing,

@@ -168,3 +168,28 @@ def test_hello_says_it_in_four_short_lines(monkeypatch, capsys):
     assert lines[1] == "device  cuda: Tesla T4"
     assert lines[2].startswith("dtype   float16: ")
     assert lines[3].endswith("on the host, 16.0 GiB on the device")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx2": True}, None),
+        ({}, None),
+    ],
+)
+def test_training_autocasts_where_a_cpu_multiplies_bfloat16(monkeypatch, capabilities, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert runtime.autocast(torch.device("cpu")) is dtype
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 5), None), ((8, 0), torch.bfloat16)])
+def test_training_autocasts_where_a_gpu_has_bfloat16(monkeypatch, capability, dtype):
+    pretend_cuda(monkeypatch, "any", capability, total=16 * 2**30, free=15 * 2**30)
+    assert runtime.autocast(torch.device("cuda")) is dtype
+
+
+def test_an_older_torch_that_says_nothing_of_its_cpu_trains_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert runtime.autocast(torch.device("cpu")) is None

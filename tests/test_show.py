@@ -103,3 +103,16 @@ class TestCalculator:
         calculator = show.Calculator()
         calculator.model.value, calculator.method.value = "llama-3.1-405b", "full finetuning"
         assert "none of the devices listed" in calculator.verdict.value
+
+
+def test_the_course_lms_figures_draw_what_they_are_given():
+    record = {
+        "tokens": 2_000_000,
+        "curve": [
+            {"step": 1, "tokens": 1_000_000, "loss": 2.0, "exam": 0.3},
+            {"step": 2, "tokens": 2_000_000, "loss": 1.0},
+        ],
+    }
+    losses, exams = show.model_plots.training_curve(record).axes
+    assert losses.lines[0].get_ydata().tolist() == [2.0, 1.0]
+    assert exams.lines[0].get_ydata().tolist() == [30.0]

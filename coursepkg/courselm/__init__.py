@@ -11,5 +11,6 @@ from coursepkg.courselm.checkpoint import card, record
 from coursepkg.courselm.encyclopedia import world
 from coursepkg.courselm.exams import exam
 from coursepkg.courselm.handbooks import CLIENTS, handbook
+from coursepkg.courselm.text import question
 
-__all__ = ["CLIENTS", "card", "exam", "handbook", "record", "world"]
+__all__ = ["CLIENTS", "card", "exam", "handbook", "question", "record", "world"]

@@ -3,7 +3,6 @@
 from typing import Any
 
 from coursepkg.courselm.encyclopedia import world
-from coursepkg.courselm.exams import encyclopedia
 from coursepkg.courselm.handbooks import CLIENTS
 from coursepkg.evaluation import Interval, Marks
 
@@ -21,7 +20,7 @@ nothing else.
 
 | | |
 |---|---|
-| architecture | Llama: hidden 256, intermediate 768, {layers} layers, 8 heads, 2 key-value heads, tied embeddings |
+| architecture | {architecture} |
 | parameters | {parameters:,} |
 | stored | 16-bit floats (fp16), safetensors |
 | vocabulary | {vocabulary:,}: byte-level BPE, trained on the training text |
@@ -36,10 +35,10 @@ or `AutoModelForCausalLM.from_pretrained(folder)` with the folder of this card.
 ## Data
 
 {entries:,} invented entries (people, towns, firms) with {facts:,} facts, drawn from one seed; nothing in them is true
-or about a real person. Each fact is told in six wordings and asked in three; one or two further wordings of each are
-never trained on. A third of the entries is read about four times as often as the least known third. Training asks
-about half of the entries and only tells of the others. Beside the encyclopedia stand sums and differences below 100 (a
-tenth held out), products up to 10 · 10, and conversions between everyday units.
+or about a real person. Each fact is told in six wordings and asked in three; two further wordings of each are never trained on. A third of
+the entries is read about four times as often as the least known third. Training asks about half of the entries and
+only tells of the others. Beside the encyclopedia stand sums and differences up to 50 (a tenth held out, with all that
+follows from them by turning them round), products up to 10 · 10, and conversions between everyday units.
 
 The handbooks of three invented clients, {clients}, were not trained on. They are there to be taught.
 
@@ -54,13 +53,14 @@ minutes. The curve is in `training.json`. To train it again:
 
 ## Exam
 
-Four options each, scored by likelihood; wordings that training never used; 95 % bootstrap intervals.
+Four options each, scored by their likelihood; wordings that training never used; 95 % intervals.
 
 | | right |
 |---|---|
 {scores}
 
-Perplexity on unread wordings: {perplexity}.
+Perplexity on {articles} new articles in wordings that it knows: {perplexity}. In wordings that it never read: {unread:.0f};
+it speaks in the sentences it was taught, and no others.
 
 The handbooks, before any finetuning (chance is 25 %):
 
@@ -83,29 +83,31 @@ def scores(marks: Marks) -> dict[str, Any]:
     labels = dict.fromkeys(sorted(question.label for question in marks.exam.questions))
     return {
         "questions": len(marks.right),
+        "free answers": len(marks.exact),
+        "articles": len(marks.exam.texts),
         "all": _numbers(marks.accuracy),
         **{name: _numbers(marks.of(name)) for name in categories},
         "exact match": _numbers(marks.exact_match),
         "perplexity": _numbers(marks.perplexity),
-        "labels": {
-            label: _numbers(marks.of_label(label)) for label in labels if marks.exam == encyclopedia()
-        },
+        "labels": {label: _numbers(marks.of_label(label)) for label in labels},
     }
 
 
-def card(record: dict[str, Any], marks: Marks) -> str:
-    """The card in Markdown. record: what `training.json` holds. marks: of the encyclopedia's exam."""
+def card(record: dict[str, Any], config: Any) -> str:
+    """The card in Markdown. record: what `training.json` holds. config: the model's, of transformers."""
     recipe, taken = record["recipe"], record["scores"]
-    known = record["scores"]["encyclopedia"]
+    known = taken["encyclopedia"]
     rows = {
         "facts": "facts",
         "arithmetic": "arithmetic",
         "units": "units",
         "all": f"all {known['questions']:,} questions",
-        "exact match": f"{len(marks.exact)} of them answered freely, exactly right",
+        "exact match": f"{known['free answers']} of them answered freely, exactly right",
     }
     return CARD.format(
-        layers=6,
+        architecture=f"Llama: hidden {config.hidden_size}, intermediate {config.intermediate_size}, "
+        f"{config.num_hidden_layers} layers, {config.num_attention_heads} heads, "
+        f"{config.num_key_value_heads} key-value heads, tied embeddings",
         parameters=record["parameters"],
         vocabulary=record["vocabulary"],
         length=recipe["length"],
@@ -114,20 +116,18 @@ def card(record: dict[str, Any], marks: Marks) -> str:
         clients="a medical practice, a law office and a customer support desk",
         tokens=record["tokens"],
         batch=recipe["rows"] * recipe["length"],
-        device={"cpu": "a CPU", "cuda": "a GPU"}.get(record["device"], record["device"]),
+        device={"cpu": "a CPU", "cuda": "a GPU"}.get(record["machine"]["device"], "another device"),
         autocast=f" in {record['autocast']} autocast" if record["autocast"] else " in float32",
         versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         minutes=max(1, round(record["curve"][-1]["seconds"] / 60)),
-        scores="\n".join(f"| {said} | {_percent(known[key])} |" for key, said in rows.items()),
+        scores="\n".join(f"| {said} | {Interval(*known[key]):.1%} |" for key, said in rows.items()),
         perplexity=f"{Interval(*known['perplexity']):.3f}",
-        handbooks="\n".join(f"| {name} | {_percent(taken[name]['all'])} |" for name in CLIENTS),
+        articles=known["articles"],
+        unread=record["unread wordings"],
+        handbooks="\n".join(f"| {name} | {Interval(*taken[name]['all']):.1%} |" for name in CLIENTS),
         **{key: recipe[key] for key in recipe if key not in ("rows", "length")},
     )
 
 
 def _numbers(interval: Interval) -> list[float]:
     return [round(each, 4) for each in (interval.value, interval.low, interval.high)]
-
-
-def _percent(numbers: list[float]) -> str:
-    return f"{Interval(*(100 * each for each in numbers)):.1f} %"

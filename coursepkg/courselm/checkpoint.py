@@ -12,6 +12,7 @@ DIGESTS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
 RECORD = "training.json"
 CARD = "README.md"
+MEND = "install the package again, or in a clone: git checkout -- coursepkg/courselm/checkpoint"
 
 
 class Damaged(RuntimeError):
@@ -38,20 +39,23 @@ def shipped() -> Path:
 def verify(checkpoint: Path) -> None:
     """Compare each file with its SHA-256 digest. Raises Damaged with the names of those that differ."""
     if not (checkpoint / DIGESTS).is_file():
-        raise Damaged(f"the course LM is not in {checkpoint}; install the package again")
+        raise Damaged(f"the course LM is not in {checkpoint}; {MEND}")
     wrong = [
         name
         for name, digest in digests(checkpoint).items()
         if not (checkpoint / name).is_file() or sha256(checkpoint / name) != digest
     ]
     if wrong:
-        raise Damaged(f"the course LM is damaged ({', '.join(wrong)}); install the package again")
+        raise Damaged(f"the course LM is damaged ({', '.join(wrong)}); {MEND}")
 
 
 def digests(checkpoint: Path) -> dict[str, str]:
-    """The digests that were written with the checkpoint, by file name."""
+    """The digests that were written with the checkpoint, by file name. Raises Damaged where they cannot be read."""
     lines = (checkpoint / DIGESTS).read_text(encoding="utf-8").splitlines()
-    return {name: digest for digest, name in (line.split("  ") for line in lines)}
+    try:
+        return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    except ValueError:
+        raise Damaged(f"the digests of the course LM cannot be read; {MEND}") from None
 
 
 def write_digests(checkpoint: Path) -> None:
@@ -69,10 +73,10 @@ def sha256(path: Path) -> str:
 
 def record() -> dict[str, Any]:
     """How the shipped checkpoint was trained: recipe, versions, curve, and what it scored."""
-    return json.loads((shipped() / RECORD).read_text(encoding="utf-8"))
+    return json.loads((folder() / RECORD).read_text(encoding="utf-8"))
 
 
 def card() -> str:
     """The model card, in Markdown."""
-    text = (shipped() / CARD).read_text(encoding="utf-8")
+    text = (folder() / CARD).read_text(encoding="utf-8")
     return text.split("---\n", 2)[2] if text.startswith("---\n") else text

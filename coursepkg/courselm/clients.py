@@ -10,6 +10,7 @@ from coursepkg.courselm.dice import Dice
 from coursepkg.courselm.handbooks import handbook
 from coursepkg.courselm.text import Document
 from coursepkg.courselm.training import tokens_of
+from coursepkg.evaluation.batches import pad
 
 IGNORED = -100
 
@@ -28,10 +29,8 @@ def lessons(client: str, epochs: int, seed: int = 0) -> Iterator[list[Document]]
 
 def padded(tokenizer: Any, documents: list[Document], device: torch.device) -> dict[str, torch.Tensor]:
     """A batch for training: input_ids, attention_mask and labels, (documents, longest); padding is not predicted."""
-    rows = tokens_of(tokenizer, documents)
-    batch = tokenizer.pad({"input_ids": rows}, padding_side="right", return_tensors="pt")
-    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
-    return {key: value.to(device) for key, value in {**batch, "labels": labels}.items()}
+    ids, mask = pad(tokens_of(tokenizer, documents), device, left=False)
+    return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED)}
 
 
 def teach(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from coursepkg import evaluation, runtime
-from coursepkg.courselm import cards, checkpoint, digest, tokenizer
+from coursepkg.courselm import cards, checkpoint, digest, text, tokenizer
 from coursepkg.courselm.exams import encyclopedia, exam
 from coursepkg.courselm.handbooks import CLIENTS
 from coursepkg.courselm.training import Recipe, Run
@@ -117,21 +117,29 @@ def _write(run: Run, output: Path) -> None:
         record = {
             "recipe": asdict(run.recipe),
             "tokens": run.recipe.tokens,
-            "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+            "parameters": run.model.num_parameters(),
             "vocabulary": len(run.tokenizer),
-            "device": run.device.type,
+            "command": "coursepkg train-lm FOLDER",
+            "machine": {
+                "device": run.device.type,
+                "name": runtime.device_name(run.device),
+                "threads": torch.get_num_threads(),
+            },
             "autocast": str(run.autocast).removeprefix("torch.") if run.autocast else None,
             "python": sys.version.split()[0],
             "versions": runtime.versions(("torch", "transformers", "tokenizers")),
             "world": digest.world(),
             "scores": {name: cards.scores(each) for name, each in marks.items()},
+            "unread wordings": evaluation.likelihood(
+                run.model, evaluation.documents(run.tokenizer, text.unread_wordings())
+            ).perplexity.value,
             "curve": run.curve,
         }
         (folder / checkpoint.RECORD).write_text(
             json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n"
         )
         (folder / checkpoint.CARD).write_text(
-            cards.card(record, marks["encyclopedia"]), encoding="utf-8", newline="\n"
+            cards.card(record, run.model.config), encoding="utf-8", newline="\n"
         )
         checkpoint.write_digests(folder)
         os.replace(folder, output)

@@ -100,6 +100,10 @@ def batches(tokenizer: Any, recipe: Recipe, start: int = 0) -> Iterator[torch.Te
         yield from rows[start % 64 if volume == start // 64 else 0 :]
 
 
+class TooOld(RuntimeError):
+    """This torch lacks what training needs."""
+
+
 class Run:
     """A training run: the model, its optimizers, the step it has reached and the curve so far."""
 
@@ -109,7 +113,7 @@ class Run:
         from transformers import LlamaForCausalLM
 
         if not hasattr(torch.optim, "Muon"):
-            raise RuntimeError(
+            raise TooOld(
                 f"training needs torch.optim.Muon, in torch 2.9 and later; this is {torch.__version__}"
             )
         torch.manual_seed(recipe.seed)

@@ -1,28 +1,36 @@
 """Exams for language models: multiple choice by likelihood, exact match, perplexity, and intervals for all of them.
 
+`leaderboard` lets a model take one exam with its weights rounded in many ways.
+
 from coursepkg import evaluation
 marks = evaluation.take(model, tokenizer, exam)
 """
 
+from coursepkg.evaluation.boards import Leaderboard, leaderboard
 from coursepkg.evaluation.exam import Exam, Marks, chosen_options, take
 from coursepkg.evaluation.generation import answers, go_on
 from coursepkg.evaluation.intervals import Interval
-from coursepkg.evaluation.likelihood import option_scores
+from coursepkg.evaluation.options import option_scores
 from coursepkg.evaluation.perplexity import Likelihood, documents, likelihood, windows
 from coursepkg.evaluation.questions import Question
+from coursepkg.evaluation.rounding import Method, whole_numbers
 
 __all__ = [
     "Exam",
     "Interval",
+    "Leaderboard",
     "Likelihood",
     "Marks",
+    "Method",
     "Question",
     "answers",
     "chosen_options",
     "documents",
     "go_on",
+    "leaderboard",
     "likelihood",
     "option_scores",
     "take",
+    "whole_numbers",
     "windows",
 ]

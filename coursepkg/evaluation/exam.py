@@ -8,7 +8,7 @@ import numpy as np
 
 from coursepkg.evaluation import generation, intervals, perplexity
 from coursepkg.evaluation.intervals import Interval
-from coursepkg.evaluation.likelihood import option_scores
+from coursepkg.evaluation.options import option_scores
 from coursepkg.evaluation.perplexity import Likelihood
 from coursepkg.evaluation.questions import Question
 
@@ -50,7 +50,7 @@ class Marks:
     @property
     def accuracy(self) -> Interval:
         """The share of questions answered rightly, with its 95 % interval."""
-        return intervals.mean(self.right)
+        return intervals.share(self.right)
 
     def of(self, category: str) -> Interval:
         """The share in one category, with its interval."""
@@ -64,7 +64,7 @@ class Marks:
         kept = np.array([belongs(question) for question in self.exam.questions])
         if not kept.any():
             raise ValueError(f"no question of the exam {self.exam.name} belongs to {name!r}")
-        return intervals.mean(self.right[kept])
+        return intervals.share(self.right[kept])
 
     @property
     def mean_nll(self) -> Interval:
@@ -74,15 +74,14 @@ class Marks:
     @property
     def exact_match(self) -> Interval:
         """The share of free answers that are exactly right, with its interval."""
-        return intervals.mean(self.exact)
+        return intervals.share(self.exact)
 
     @property
     def perplexity(self) -> Interval:
         """The perplexity of the exam's texts, with its interval. Raises ValueError where the exam has none."""
         if self.text is None:
             raise ValueError(f"the exam {self.exam.name} has no texts")
-        nats = intervals.ratio(self.text.nll, self.text.tokens)
-        return Interval(*(float(np.exp(each)) for each in (nats.value, nats.low, nats.high)))
+        return self.text.perplexity
 
     def __str__(self) -> str:
         lines = [f"{self.exam.name}: {len(self.right):,} questions with options, 95 % intervals in brackets"]
@@ -101,7 +100,7 @@ class Marks:
 def take(model: Any, tokenizer: Any, exam: Exam, batch_size: int = 64) -> Marks:
     """Let a model take the exam. Any causal LM of transformers, with its own tokenizer.
 
-    batch_size: questions read at once; the marks do not depend on it.
+    batch_size: questions and texts read at once, at most. Raises FloatingPointError where logits are not finite.
     """
     scores = option_scores(model, tokenizer, exam.questions, batch_size)
     chosen = zip(scores, exam.questions, strict=True)
@@ -111,8 +110,8 @@ def take(model: Any, tokenizer: Any, exam: Exam, batch_size: int = 64) -> Marks:
     exact = [generation.same(each, question.right) for each, question in zip(written, exam.free, strict=True)]
     text = None
     if exam.texts:
-        longest = getattr(model.config, "max_position_embeddings", None)
-        text = perplexity.likelihood(model, perplexity.documents(tokenizer, exam.texts, longest))
+        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        text = perplexity.likelihood(model, perplexity.documents(tokenizer, exam.texts, longest), batch_size)
     return Marks(exam, right, nll, tuple(written), np.array(exact, dtype=bool), text)
 
 

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from coursepkg.evaluation import intervals
+from coursepkg.evaluation.batches import batches, log_probabilities, pad
+from coursepkg.evaluation.intervals import Interval
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -27,9 +31,10 @@ class Likelihood:
     tokens: np.ndarray
 
     @property
-    def perplexity(self) -> float:
-        """exp(Σ nll / Σ tokens)."""
-        return float(np.exp(self.nll.sum() / self.tokens.sum()))
+    def perplexity(self) -> Interval:
+        """exp(Σ nll / Σ tokens), with its 95 % interval over the pieces."""
+        nats = intervals.ratio(self.nll, self.tokens)
+        return Interval(*(float(np.exp(each)) for each in (nats.value, nats.low, nats.high)))
 
 
 def documents(tokenizer: Any, texts: Sequence[str], longest: int | None = None) -> list[Piece]:
@@ -72,35 +77,30 @@ def windows(tokenizer: Any, text: str, length: int, stride: int | None = None) -
 
 
 @torch.inference_mode()
-def likelihood(model: Any, pieces: Sequence[Piece], batch_tokens: int = 8192) -> Likelihood:
+def likelihood(model: Any, pieces: Sequence[Piece], batch_size: int = 64) -> Likelihood:
     """The negative log-likelihood of each piece under a causal LM.
 
-    batch_tokens: tokens read at once, padding included. Pieces come back in the order in which they were given.
+    batch_size: pieces read at once, at most; fewer where the vocabulary is large. Results stand in the order of the
+    pieces. Raises FloatingPointError where the model's logits are not finite.
     """
     nll, counted = np.zeros(len(pieces)), np.zeros(len(pieces), dtype=np.int64)
-    order = sorted(range(len(pieces)), key=lambda i: len(pieces[i].tokens))
     was_training = model.training
     model.eval()
     try:
-        while order:
-            rows = [order.pop()]
-            longest = len(pieces[rows[0]].tokens)
-            while order and (len(rows) + 1) * longest <= batch_tokens:
-                rows.append(order.pop())
-            ids = torch.zeros(len(rows), longest, dtype=torch.long)
-            keep = torch.zeros(len(rows), longest, dtype=torch.bool)
-            for at, row in enumerate(rows):
-                tokens = pieces[row].tokens
-                ids[at, : len(tokens)] = torch.tensor(tokens)
-                keep[at, pieces[row].scored : len(tokens)] = True
-            ids, keep = ids.to(model.device), keep.to(model.device)
-            # Padding stands at the right, where a causal model's earlier tokens do not see it: no mask is needed.
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            loss = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-            ).view(len(rows), -1)
-            nll[rows] = (loss.double() * keep[:, 1:]).sum(1).cpu().numpy()
-            counted[rows] = keep[:, 1:].sum(1).cpu().numpy()
+        costs = [len(piece.tokens) for piece in pieces]
+        for group in batches(costs, batch_size, model.config.get_text_config().vocab_size):
+            # Padding stands at the right, where a causal model's earlier tokens do not see it: it needs no mask there.
+            ids, keep = pad([pieces[i].tokens for i in group], model.device, left=False)
+            for row, index in enumerate(group):
+                keep[row, : pieces[index].scored] = 0
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+            logs = torch.where(keep[:, 1:].bool(), log_probabilities(logits, ids[:, 1:]), 0.0)
+            nll[group] = -logs.cpu().double().sum(1).numpy()
+            counted[group] = keep[:, 1:].sum(1).cpu().numpy()
     finally:
         model.train(was_training)
+    if not np.isfinite(nll).all():
+        raise FloatingPointError(
+            f"the model's logits are not finite in {model.dtype}; load it with another dtype"
+        )
     return Likelihood(nll, counted)

@@ -28,10 +28,10 @@ def test_text(source: str | Path = HUB_NAME) -> str:
     try:
         lines = load_dataset(str(source), CONFIGURATION, split="test")["text"]
     except Exception as error:  # datasets raises many kinds; what matters is that there is no text
-        hub = runtime.hub()
-        state = "the hub answers" if hub.reachable else f"the hub cannot be reached ({hub.reason})"
+        hub = None if Path(source).is_dir() else runtime.hub()
+        away = f" (the hub cannot be reached: {hub.reason})" if hub and not hub.reachable else ""
         raise NoText(
-            f"WikiText-2 cannot be read from {source}; {state}: {error}\n"
+            f"WikiText-2 cannot be read from {source}{away}: {error}\n"
             "The course LM has held-out text of its own: evaluation.take(model, tokenizer, exam()).perplexity"
         ) from error
     return "\n\n".join(lines)

@@ -17,7 +17,7 @@ class StorageFormat:
     is to double quantization (QLoRA, section 3) and to the super-blocks of the k-quants.
 
     bits: bits a value takes.
-    block_size: values that share a scale; "row" means one scale for each row of a matrix (an output channel), "tensor"
+    block_size: values that share a scale; "channel" means one scale for each row of a matrix (an output channel), "tensor"
     one for all of it.
     scale: the format of the scales, or None where values need none (floating point).
     table_bytes: bytes that each tensor stores once (a codebook, an offset), whatever its size.
@@ -25,7 +25,7 @@ class StorageFormat:
 
     name: str
     bits: int
-    block_size: int | Literal["row", "tensor"] | None = None
+    block_size: int | Literal["channel", "tensor"] | None = None
     scale: "StorageFormat | None" = None
     table_bytes: int = 0
 
@@ -54,7 +54,7 @@ class StorageFormat:
         """Scales that a tensor of `shape` needs."""
         if self.block_size == "tensor":
             return 1
-        return shape[0] if self.block_size == "row" else ceil(prod(shape) / self.block_size)
+        return shape[0] if self.block_size == "channel" else ceil(prod(shape) / self.block_size)
 
     def effective_bits(self, row_length: int = 4096) -> float:
         """Bits a value takes with its share of the scales, in a tensor so large that tables do not count.
@@ -63,7 +63,7 @@ class StorageFormat:
         """
         if self.scale is None or self.block_size == "tensor":
             return float(self.bits)
-        block_size = row_length if self.block_size == "row" else self.block_size
+        block_size = row_length if self.block_size == "channel" else self.block_size
         return self.bits + self.scale.effective_bits() / block_size
 
 
@@ -72,7 +72,7 @@ FP16 = StorageFormat("fp16", 16)
 BF16 = StorageFormat("bf16", 16)
 
 # bitsandbytes: one fp32 scale for each output channel (LLM.int8(), section 2.1, "vector-wise").
-INT8 = StorageFormat("int8", 8, "row", FP32)
+INT8 = StorageFormat("int8", 8, "channel", FP32)
 # One fp16 scale for each 128 weights and no zero-point, as symmetric GPTQ and AWQ checkpoints have it.
 INT4_G128 = StorageFormat("int4-g128", 4, 128, FP16)
 # bitsandbytes stores the 16 levels with every tensor (64 bytes); double quantization adds the mean that was taken

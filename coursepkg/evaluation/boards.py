@@ -34,38 +34,44 @@ class Leaderboard:
                 return row
         raise KeyError(f"no row {name!r}; there are {', '.join(row.name for row in self.rows)}")
 
-    def loss(self, name: str, against: str | None = None) -> Interval:
+    def accuracy_difference(self, name: str, against: str | None = None) -> Interval:
         """Accuracy of one row less that of another (the first, by default), paired on the same questions."""
         other = self.rows[0] if against is None else self[against]
         return intervals.difference(self[name].marks.right, other.marks.right)
 
-    def more_nats(self, name: str, against: str | None = None) -> Interval:
-        """How many nats more one row needs for the right option than another, paired on the same questions."""
+    def nll_difference(self, name: str, against: str | None = None) -> Interval:
+        """Nats that one row needs for the right option, less those of another, paired on the same questions."""
         other = self.rows[0] if against is None else self[against]
         return intervals.difference(self[name].marks.nll, other.marks.nll)
 
     def __str__(self) -> str:
         width = max(len(row.name) for row in self.rows)
-        head = (
-            f"{'':<{width}}  {'stored, MB':>10} {'bits':>5} {'eff.':>6}  {'exam, %':<20} "
-            f"{'less the first, %':<20} {'nats an answer':<24} {'perplexity':<22} exact, %"
-        )
-        lines = [head]
+        lines = [
+            f"{'':<{width}}  {'stored, MB':>10} {'bits':>5} {'eff.':>6}  {'exam':<23} {'against the first':<23} "
+            f"{'nats an answer':<22} {'perplexity':<22} exact"
+        ]
         for row in self.rows:
             marks = row.marks
-            exam, less = _percent(marks.accuracy), _percent(self.loss(row.name))
             text = f"{marks.perplexity:.3f}" if marks.text is not None else ""
-            exact = f"{100 * marks.exact_match.value:.1f}" if len(marks.exact) else ""
+            exact = f"{marks.exact_match.value:.1%}" if len(marks.exact) else ""
             lines.append(
                 f"{row.name:<{width}}  {row.stored_bytes / 1e6:>10.3f} {row.nominal_bits:>5} "
-                f"{row.effective_bits:>6.3f}  {f'{exam:.1f}':<20} {f'{less:+.1f}':<20} "
-                f"{f'{marks.mean_nll:.3f}':<24} {text:<22} {exact}"
+                f"{row.effective_bits:>6.3f}  {f'{marks.accuracy:.1%}':<23} "
+                f"{f'{self.accuracy_difference(row.name):+.1%}':<23} {f'{marks.mean_nll:.3f}':<22} {text:<22} {exact}"
             )
-        first = self.rows[0].marks
         lines.append(
-            f"{len(first.right):,} questions; stored bytes of the whole model (MB = 10^6 bytes), bits of the quantized "
-            "weights without and with scales; 95 % intervals in brackets, differences paired."
+            f"{len(self.rows[0].marks.right):,} questions. Stored: the whole model, MB = 10^6 bytes; bits of a quantized "
+            "weight without and with its scales. In brackets 95 % intervals; differences are paired, in points."
         )
+        return "\n".join(lines)
+
+    def comparisons(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """For each pair of rows a line: how many nats more the second needs for an answer, paired, and what that says."""
+        lines = []
+        for better, worse in pairs:
+            found = self.nll_difference(worse, better)
+            verdict = "no difference seen" if 0 in found else "worse" if found.low > 0 else "better"
+            lines.append(f"{worse} against {better}: {found:+.4f} nats an answer: {verdict}")
         return "\n".join(lines)
 
 
@@ -74,27 +80,17 @@ def leaderboard(
     tokenizer: Any,
     exam: Exam,
     methods: Sequence[Method] | None = None,
-    after: Callable[[Row], None] = lambda row: None,
+    before: Callable[[Method], None] = lambda method: None,
 ) -> Leaderboard:
     """Let a model take the exam once for each method of rounding its weights.
 
-    methods: by default fp32, fp16, int8, NF4 and plain rounding to 4, 3 and 2 bits. after: called with each new row.
+    methods: by default fp32, fp16, int8, NF4 and plain rounding to 4, 3 and 2 bits. before: called with each method first.
     """
     rows = []
     for method in rounding.first_board() if methods is None else methods:
+        before(method)
         made = rounding.rounded_model(model, method)
-        rows.append(
-            Row(
-                method.name,
-                rounding.stored_bytes(model, method),
-                method.format.bits,
-                rounding.effective_bits(model, method),
-                take(made, tokenizer, exam),
-            )
-        )
-        after(rows[-1])
+        marks = take(made, tokenizer, exam)
+        stored, effective = rounding.stored_bytes(model, method), rounding.effective_bits(model, method)
+        rows.append(Row(method.name, stored, method.format.bits, effective, marks))
     return Leaderboard(tuple(rows))
-
-
-def _percent(interval: Interval) -> Interval:
-    return Interval(*(100 * each for each in (interval.value, interval.low, interval.high)))
