@@ -56,7 +56,7 @@ def test_memory_knows_no_model():
         ("outliers.py", set()),
         ("runtime.py", {"memory"}),
         ("evaluation", {"affine", "memory", "runtime", "surgery", "evaluation"}),
-        ("courselm", {"runtime", "evaluation", "courselm"}),
+        ("courselm", {"runtime", "quiet", "evaluation", "courselm"}),
         ("loading.py", {"runtime", "courselm", "quiet"}),
     ],
 )

@@ -20,6 +20,7 @@ from coursepkg.courselm import cards, checkpoint, digest, text, tokenizer
 from coursepkg.courselm.exams import encyclopedia, exam
 from coursepkg.courselm.handbooks import CLIENTS
 from coursepkg.courselm.training import Recipe, Run
+from coursepkg.quiet import no_bars
 
 KEEP_EVERY = 250
 POINTS, EXAMS = 100, 10
@@ -108,7 +109,8 @@ def _write(run: Run, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as made:
         folder = Path(made) / output.name
-        run.model.half().save_pretrained(folder)
+        with no_bars():
+            run.model.half().save_pretrained(folder)
         run.tokenizer.save_pretrained(folder)
         run.model.float()  # the marks are those of the rounded weights
         marks = {
