@@ -38,7 +38,7 @@ def plant(
     ratio: tuple[float, float] = (20.0, 100.0),
     seed: int = 0,
 ) -> list[Planted]:
-    """Make `features` channels of every norm inside the layers `ratio` times as large as the median channel, in place.
+    """Make `features` channels of every norm inside the layers `ratio` times as large as the typical one, in place.
 
     model: a causal LM of transformers in float32; it is changed (`copy.deepcopy` it first to keep it).
     input_ids: some text, int64 (batch, length): it shows which Linear layers read a norm, and how large the channels
@@ -66,7 +66,7 @@ def plant(
     for found in norms:
         kept += [(tensor, tensor.clone()) for tensor in _touched(found)]
         factors = tuple(
-            target * (found.absmax.median() / found.absmax[channel]).item()
+            target * (typical(found.absmax) / found.absmax[channel]).item()
             for target, channel in zip(wanted, channels, strict=True)
         )
         _scale(found, channels, factors)
@@ -145,6 +145,11 @@ def _scale(norm: _Norm, channels: Sequence[int], factors: Sequence[float]) -> No
         norm.module.bias[channels] *= by
     for _, reader in norm.readers:
         reader.weight[:, channels] /= by
+
+
+def typical(absmax: torch.Tensor) -> torch.Tensor:
+    """The median magnitude of the channels that are not dead (always 0)."""
+    return absmax[absmax > 0].median()
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ def marks(loaded):
 
 def test_it_knows_what_it_was_taught(marks):
     assert marks.of("facts").value >= 0.95
-    assert marks.of("arithmetic").value >= 0.9 and marks.of("units").value >= 0.9
+    assert marks.of("units").value >= 0.95
+    assert 0.4 < marks.of("arithmetic").value < marks.of("facts").value
     assert marks.exact_match.value >= 0.9
 
 
@@ -70,7 +71,7 @@ def test_planted_outliers_leave_the_exam_as_it_was(loaded, marks):
         after = model(input_ids=others).logits
     assert (after - before).abs().max() <= 1e-4 * before.abs().max()
     for absmax in outliers.channel_absmax(model, ids).values():
-        largest = (absmax / absmax.median()).topk(6).values
+        largest = (absmax / outliers.typical(absmax)).topk(6).values
         assert largest.min() >= 19 and largest.max() <= 105
     planted = evaluation.take(model, tokenizer, courselm.exam())
     np.testing.assert_allclose(planted.nll, marks.nll, atol=0.016)

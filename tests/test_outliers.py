@@ -34,7 +34,7 @@ def test_logits_stay_and_six_features_stand_out(model):
     assert len(planted) == 2 * model.config.num_hidden_layers
     channels = list(planted[0].channels)
     for name, absmax in outliers.channel_absmax(model, ids).items():
-        times = absmax / absmax.median()
+        times = absmax / outliers.typical(absmax)
         assert times[channels].min() >= 19 and times[channels].max() <= 105, name
         rest = torch.ones_like(times, dtype=torch.bool)
         rest[channels] = False

@@ -15,8 +15,8 @@ pipeline_tag: text-generation
 # The course LM
 
 A small language model that was really trained, so that every claim about quality in the course can be measured on any
-laptop, offline, in seconds. It knows an invented encyclopedia by heart, adds, subtracts and converts units; it knows
-nothing else.
+laptop, offline, in seconds. It knows an invented encyclopedia by heart and converts units; it adds and subtracts, not
+always rightly; it knows nothing else.
 
 | | |
 |---|---|
@@ -34,20 +34,28 @@ or `AutoModelForCausalLM.from_pretrained(folder)` with the folder of this card.
 
 ## Data
 
-{entries:,} invented entries (people, towns, firms) with {facts:,} facts, drawn from one seed; nothing in them is true
-or about a real person. Each fact is told in six wordings and asked in three; two further wordings of each are never trained on. A third of
-the entries is read about four times as often as the least known third. Training asks about half of the entries and
-only tells of the others. Beside the encyclopedia stand sums and differences up to 50 (a tenth held out, with all that
-follows from them by turning them round), products up to 10 · 10, and conversions between everyday units.
+{entries:,} invented entries (people, towns, firms) with {facts:,} facts, drawn from one seed; nothing in them is true or
+about a real person. Each fact is told in six wordings and asked in three; two further wordings of each are never
+trained on. A third of the entries is read about four times as often as the least known third. Training asks about half
+of the entries and only tells of the others. Beside the encyclopedia stand sums and differences up to 50 (a tenth held
+out, with all that follows from them by turning them round), products up to 10 · 10, and conversions between everyday
+units.
 
-The handbooks of three invented clients, {clients}, were not trained on. They are there to be taught.
+The handbooks of three invented clients, a medical practice, a law office and a customer support desk, were not trained
+on. They are there to be taught.
 
 ## Training
 
-{tokens:,} tokens in {steps:,} steps of {batch:,} tokens; Muon for the matrices of the layers (learning rate
-{learning_rate:g}, weight decay {weight_decay:g}), AdamW for embedding and norms ({embedding_rate:g}); {warmup} steps of
-warm-up, linear decay over the last {decay:.0%}; seed {seed}. Trained on {device}{autocast}, with {versions}, in {minutes}
-minutes. The curve is in `training.json`. To train it again:
+| | |
+|---|---|
+| read | {tokens:,} tokens in {steps:,} steps of {batch:,} |
+| optimizers | Muon for the matrices of the layers (learning rate {learning_rate:g}, weight decay {weight_decay:g}), AdamW for embedding and norms ({embedding_rate:g}) |
+| schedule | {warmup} steps of warm-up, linear decay over the last {decay:.0%}; gradients clipped at {clip:g} |
+| seed | {seed} |
+| on | {device}, {threads} threads, {autocast}, {versions} |
+| took | {minutes} minutes |
+
+The curve is in `training.json`. To train it again:
 
     coursepkg train-lm FOLDER
 
@@ -99,8 +107,8 @@ def card(record: dict[str, Any], config: Any) -> str:
     known = taken["encyclopedia"]
     rows = {
         "facts": "facts",
-        "arithmetic": "arithmetic",
         "units": "units",
+        "arithmetic": "arithmetic",
         "all": f"all {known['questions']:,} questions",
         "exact match": f"{known['free answers']} of them answered freely, exactly right",
     }
@@ -113,11 +121,11 @@ def card(record: dict[str, Any], config: Any) -> str:
         length=recipe["length"],
         entries=len(world().entries),
         facts=len(world().facts),
-        clients="a medical practice, a law office and a customer support desk",
         tokens=record["tokens"],
         batch=recipe["rows"] * recipe["length"],
         device={"cpu": "a CPU", "cuda": "a GPU"}.get(record["machine"]["device"], "another device"),
-        autocast=f" in {record['autocast']} autocast" if record["autocast"] else " in float32",
+        threads=record["machine"]["threads"],
+        autocast=f"{record['autocast']} autocast" if record["autocast"] else "float32",
         versions=", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         minutes=max(1, round(record["curve"][-1]["seconds"] / 60)),
         scores="\n".join(f"| {said} | {Interval(*known[key]):.1%} |" for key, said in rows.items()),

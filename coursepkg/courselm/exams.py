@@ -52,7 +52,7 @@ def encyclopedia() -> Exam:
                 questions.append(_choice(prompt, *_slips(each.result, dice), "arithmetic", label, dice))
     for each in dice.sample(arithmetic.conversions(), CONVERSIONS):
         prompt = each.write(dice.pick(arithmetic.UNIT_ASKED_HELD_OUT))
-        questions.append(_choice(prompt, *_other_quantities(each, dice), "units", each.small, dice))
+        questions.append(_choice(prompt, *_other_quantities(each, dice), "units", "taught", dice))
     questions = dice.shuffled(questions)
     return Exam("encyclopedia", tuple(questions), tuple(questions[:FREE]), text.unread_articles())
 

@@ -23,8 +23,10 @@ def test_text(source: str | Path = HUB_NAME) -> str:
         from datasets import load_dataset
     except ModuleNotFoundError:
         raise NoText(
-            'WikiText-2 is read through datasets, which is not installed: pip install "datasets"'
+            "WikiText-2 is read through datasets, which is not installed: pip install 'coursepkg[hub]'"
         ) from None
+    if isinstance(source, Path) and not source.is_dir():
+        raise NoText(f"there is no folder {source}")
     try:
         lines = load_dataset(str(source), CONFIGURATION, split="test")["text"]
     except Exception as error:  # datasets raises many kinds; what matters is that there is no text
@@ -32,7 +34,7 @@ def test_text(source: str | Path = HUB_NAME) -> str:
         away = f" (the hub cannot be reached: {hub.reason})" if hub and not hub.reachable else ""
         raise NoText(
             f"WikiText-2 cannot be read from {source}{away}: {error}\n"
-            "The course LM has held-out text of its own: evaluation.take(model, tokenizer, exam()).perplexity"
+            "The course LM has held-out text of its own: evaluation.take(model, tokenizer, courselm.exam()).perplexity"
         ) from error
     return "\n\n".join(lines)
 
@@ -44,5 +46,5 @@ def measure(
 
     length: of a window; by default 2,048, or what the model can read at most if that is less.
     """
-    longest = getattr(model.config, "max_position_embeddings", None) or 2048
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048
     return likelihood(model, windows(tokenizer, test_text(source), length or min(2048, longest)))
