@@ -211,13 +211,14 @@ show.show(
 # the model read, how it was trained, and what it cannot do:
 
 # %%
-Markdown(courselm.card())
+Markdown(courselm.card(deeper=2))
 
 # %% [markdown]
 # ## 6. What the course will explain
 #
-# Round its weights, let each copy take the same 300 questions, and you have the course in one picture. With 8 bits nothing is lost,
-# with 2 bits nearly everything. How many bits are enough, why, and what a better ruler saves is what the lectures are about:
+# Round its weights, let each copy take the same 300 questions, and you have the course in one picture. With 8 bits nothing is lost;
+# with 2 bits, which leave three marks on the ruler, everything. How many bits are enough, why, and what a better ruler saves is what
+# the lectures are about:
 
 # %%
 part = replace(
@@ -227,8 +228,8 @@ methods = [evaluation.whole_numbers(bits, 64) for bits in (8, 4, 3, 2)]
 board = evaluation.leaderboard(model, tokenizer, part, methods)
 show.show(
     show.model_plots.board(board),
-    alt="The exam after rounding in groups of 64 weights, with intervals: 8 and 4 "
-    "bits near 100 %, 3 bits a little lower, 2 bits far below, towards chance.",
+    alt="The exam after rounding in groups of 64 weights, with intervals: 8, 4 and "
+    "3 bits all between 95 and 98 %, 2 bits at chance, 25 %.",
 )
 
 # %% [markdown]

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import coursepkg
-from coursepkg import runtime
+from coursepkg import courselm, runtime
 from coursepkg.courselm import checkpoint
 from coursepkg.loading import ModelNotFound, load_model
 
@@ -41,6 +41,11 @@ def test_plain_transformers_loads_the_same_weights():
 def test_the_checkpoint_is_small_and_whole():
     checkpoint.verify(checkpoint.shipped())
     assert (checkpoint.shipped() / checkpoint.WEIGHTS).stat().st_size <= 20e6
+
+
+def test_the_card_can_stand_inside_another_page():
+    assert courselm.card().lstrip().startswith("# The course LM\n")
+    assert "\n### Limits\n" in courselm.card(deeper=1) and "---" not in courselm.card().splitlines()
 
 
 def test_a_folder_is_loaded_whether_given_as_text_or_path(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -76,7 +77,8 @@ def record() -> dict[str, Any]:
     return json.loads((folder() / RECORD).read_text(encoding="utf-8"))
 
 
-def card() -> str:
-    """The model card, in Markdown."""
+def card(deeper: int = 0) -> str:
+    """The model card in Markdown, its headings `deeper` levels below their own, to stand inside another page."""
     text = (folder() / CARD).read_text(encoding="utf-8")
-    return text.split("---\n", 2)[2] if text.startswith("---\n") else text
+    body = text.split("---\n", 2)[2] if text.startswith("---\n") else text
+    return re.sub(r"^(#+) ", lambda found: "#" * deeper + found[0], body, flags=re.MULTILINE)
