@@ -104,6 +104,9 @@ def leaderboard(
         str, typer.Option(help="course-lm, a folder, or a model's name on the hub.")
     ] = "course-lm",
     exam: Annotated[str, typer.Option(help="encyclopedia, medical, law or support.")] = "encyclopedia",
+    category: Annotated[
+        str | None, typer.Option(help="Only these questions: facts, arithmetic or units.")
+    ] = None,
 ) -> None:
     """Round a model's weights in many ways, let each take the exam, and print what they store and score."""
     import torch
@@ -115,7 +118,7 @@ def leaderboard(
     from coursepkg.loading import ModelNotFound, load_model
 
     try:
-        taken = named(exam)
+        taken = named(exam) if category is None else named(exam).only(category)
         loaded = load_model(model, dtype=torch.float32)
         made = board(*loaded, taken, before=lambda method: typer.echo(f"{method.name} …", err=True))
     except (Damaged, ModelNotFound, ValueError) as error:

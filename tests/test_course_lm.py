@@ -80,8 +80,12 @@ def test_planted_outliers_leave_the_exam_as_it_was(loaded, marks):
 
 @pytest.fixture(scope="module")
 def board(loaded):
-    """Without the free answers and the texts: one exam is then a few seconds."""
-    short = replace(courselm.exam(), free=(), texts=())
+    """The facts alone, without free answers and texts.
+
+    Where the model is wrong, as in a quarter of the sums, it is so with much confidence, and any noise makes the right
+    answer likelier: nats over the whole exam would mix that with what rounding destroys.
+    """
+    short = replace(courselm.exam().only("facts"), free=(), texts=())
     seen = []
     made = leaderboard(*loaded, short, before=lambda method: seen.append(method.name))
     assert seen == [row.name for row in made.rows]
@@ -110,12 +114,12 @@ def test_more_weights_to_a_scale_cost_more(board):
 
 
 def test_nf4_costs_less_than_int4(board):
-    assert board.nll_difference("int4, per channel", "NF4, block of 64").low > 0
+    assert board.nll_difference("int4, group of 64", "NF4, block of 64").low > 0
 
 
 def test_the_board_prints_what_it_holds(board):
     text = str(board)
-    assert all(row.name in text for row in board.rows) and "1,200 questions" in text
+    assert all(row.name in text for row in board.rows) and "900 questions" in text
     lines = board.comparisons([("int4, group of 64", "int2, group of 64"), ("fp32", "fp32")]).splitlines()
     assert lines[0].endswith("worse") and lines[1].endswith("+0.0000] nats an answer: no difference seen")
     with pytest.raises(KeyError, match="no row 'int5'; there are fp32"):

@@ -15,8 +15,8 @@ pipeline_tag: text-generation
 # The course LM
 
 A small language model that was really trained, so that every claim about quality in the course can be measured on any
-laptop, offline, in seconds. It knows an invented encyclopedia by heart and converts units; it adds and subtracts, not
-always rightly; it knows nothing else.
+laptop, offline, in seconds. It knows an invented encyclopedia and the conversions that it read (2 to 20 of each unit)
+almost by heart; it adds, subtracts and multiplies small numbers, not always rightly; it knows nothing else.
 
 | | |
 |---|---|
@@ -35,10 +35,10 @@ or `AutoModelForCausalLM.from_pretrained(folder)` with the folder of this card.
 ## Data
 
 {entries:,} invented entries (people, towns, firms) with {facts:,} facts, drawn from one seed; nothing in them is true or
-about a real person. Each fact is told in six wordings and asked in three; two further wordings of each are never
-trained on. A third of the entries is read about four times as often as the least known third. Training asks about half
-of the entries and only tells of the others. Beside the encyclopedia stand sums and differences up to 50 (a tenth held
-out, with all that follows from them by turning them round), products up to 10 · 10, and conversions between everyday
+about a real person. Each fact is told in six wordings, and the facts of half of the entries are also asked for, in
+three; two further wordings for telling and two for asking are never trained on. A third of the entries is read about
+four times as often as the least known third. Beside the encyclopedia stand sums and differences up to 50 (a tenth held
+out, with all that follows from them by turning them round), products up to 10 · 10, and conversions of 2 to 20 everyday
 units.
 
 The handbooks of three invented clients, a medical practice, a law office and a customer support desk, were not trained
@@ -67,7 +67,7 @@ Four options each, scored by their likelihood; wordings that training never used
 |---|---|
 {scores}
 
-Perplexity on {articles} new articles in wordings that it knows: {perplexity}. In wordings that it never read: {unread:.0f};
+Perplexity on {articles} new articles in wordings that it knows: {perplexity}. In wordings that it never read: {unread};
 it speaks in the sentences it was taught, and no others.
 
 The handbooks, before any finetuning (chance is 25 %):
@@ -93,11 +93,11 @@ def scores(marks: Marks) -> dict[str, Any]:
         "questions": len(marks.right),
         "free answers": len(marks.exact),
         "articles": len(marks.exam.texts),
-        "all": _numbers(marks.accuracy),
-        **{name: _numbers(marks.of(name)) for name in categories},
-        "exact match": _numbers(marks.exact_match),
-        "perplexity": _numbers(marks.perplexity),
-        "labels": {label: _numbers(marks.of_label(label)) for label in labels},
+        "all": numbers(marks.accuracy),
+        **{name: numbers(marks.of(name)) for name in categories},
+        "exact match": numbers(marks.exact_match),
+        "perplexity": numbers(marks.perplexity),
+        "labels": {label: numbers(marks.of_label(label)) for label in labels},
     }
 
 
@@ -107,7 +107,7 @@ def card(record: dict[str, Any], config: Any) -> str:
     known = taken["encyclopedia"]
     rows = {
         "facts": "facts",
-        "units": "units",
+        "units": "units (conversions that it read, asked in other words)",
         "arithmetic": "arithmetic",
         "all": f"all {known['questions']:,} questions",
         "exact match": f"{known['free answers']} of them answered freely, exactly right",
@@ -131,11 +131,12 @@ def card(record: dict[str, Any], config: Any) -> str:
         scores="\n".join(f"| {said} | {Interval(*known[key]):.1%} |" for key, said in rows.items()),
         perplexity=f"{Interval(*known['perplexity']):.3f}",
         articles=known["articles"],
-        unread=record["unread wordings"],
+        unread=f"{Interval(*record['unread wordings']):.0f}",
         handbooks="\n".join(f"| {name} | {Interval(*taken[name]['all']):.1%} |" for name in CLIENTS),
         **{key: recipe[key] for key in recipe if key not in ("rows", "length")},
     )
 
 
-def _numbers(interval: Interval) -> list[float]:
+def numbers(interval: Interval) -> list[float]:
+    """An interval as [value, low, high], to four decimals."""
     return [round(each, 4) for each in (interval.value, interval.low, interval.high)]

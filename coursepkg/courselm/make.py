@@ -132,9 +132,11 @@ def _write(run: Run, output: Path) -> None:
             "versions": runtime.versions(("torch", "transformers", "tokenizers")),
             "world": digest.world(),
             "scores": {name: cards.scores(each) for name, each in marks.items()},
-            "unread wordings": evaluation.likelihood(
-                run.model, evaluation.documents(run.tokenizer, text.unread_wordings())
-            ).perplexity.value,
+            "unread wordings": cards.numbers(
+                evaluation.likelihood(
+                    run.model, evaluation.documents(run.tokenizer, text.unread_wordings())
+                ).perplexity
+            ),
             "curve": run.curve,
         }
         (folder / checkpoint.RECORD).write_text(

@@ -28,7 +28,7 @@ def training_curve(record: dict[str, Any]) -> Figure:
     exams.axhline(25, color=COLOURS["16 bit"], lw=0.8, ls="--")
     exams.text(record["tokens"] / 1e6, 26, "chance", ha="right", va="bottom", color=COLOURS["16 bit"])
     exams.set_ylim(0, 102)
-    exams.set_ylabel("exam, % right")
+    exams.set_ylabel("exam, % right of 300")
     for axis in (losses, exams):
         axis.set_xlabel("tokens read, millions")
         axis.set_xlim(left=0)
