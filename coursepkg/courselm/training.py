@@ -1,8 +1,9 @@
 """Training the course LM: a stream of text, two optimizers, a schedule; interrupted at any time, it goes on.
 
-The matrices of the layers are trained with Muon, which learns facts in about half the steps that AdamW needs here; the
-embedding and the norms, as its authors advise, with AdamW (Jordan et al. 2024, "Muon: An optimizer for hidden layers in
-neural networks"; learning rates matched as in Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
+The matrices of the layers are trained with Muon, which learns facts in about two thirds of the steps that AdamW needs
+here; the embedding and the norms, as its authors advise, with AdamW (Jordan et al. 2024, "Muon: An optimizer for hidden
+layers in neural networks"; learning rates matched as in Liu et al. 2025, "Muon is Scalable for LLM Training", section
+2.2).
 """
 
 import math
