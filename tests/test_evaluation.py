@@ -244,6 +244,13 @@ def test_perplexity_by_hand():
     assert found.perplexity.value == pytest.approx((64 / 9) ** (1 / 3), rel=1e-6)
 
 
+def test_tokens_that_are_only_context_do_not_count():
+    """Of 1 1 0 1, scored from index 3, the last token alone: −ln(3/4)."""
+    found = evaluation.likelihood(Coin(), [Piece((1, 1, 0, 1), scored=3)])
+    np.testing.assert_allclose(found.nll, [-math.log(3 / 4)], rtol=1e-6)
+    assert found.tokens.tolist() == [1]
+
+
 class Numbers:
     """A tokenizer for texts of numbers."""
 
@@ -316,6 +323,8 @@ def test_a_perfect_score_is_not_certain():
     z = 1.959964
     full, none = intervals.share(np.ones(150)), intervals.share(np.zeros(150))
     assert (full.value, full.high) == (1.0, 1.0) and full.low == pytest.approx(150 / (150 + z**2))
+    half = intervals.share(np.array([1] * 30 + [0] * 10))  # (0.75 + z²/80) / (1 + z²/40) is its middle
+    assert (half.low + half.high) / 2 == pytest.approx((0.75 + z**2 / 80) / (1 + z**2 / 40))
     assert (none.value, none.low) == (0.0, 0.0) and none.high == pytest.approx(z**2 / (150 + z**2))
 
 
