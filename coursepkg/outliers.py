@@ -1,10 +1,11 @@
 """Outlier features on demand: a change of a model that leaves what it computes as it was, and makes it hard to quantize.
 
 In models of some billion parameters a few features of the activations are 20 times as large as the rest (Dettmers et al.
-2022, LLM.int8(), section 4) to 100 times (Xiao et al. 2023, SmoothQuant, section 3), in the same channels of nearly every
-layer. Small models have none. But there is a freedom that costs nothing: let a norm give a channel k times as large, and divide by k the columns of the Linear layers
-that read it. Every product is the same; the activations between have an outlier. This is SmoothQuant's smoothing
-(equation 3) run backwards. It shows what outliers do to quantization, not how they arise.
+2022, LLM.int8(), section 4) to 100 times (Xiao et al. 2023, SmoothQuant, section 3), in the same channels of nearly
+every layer. Small models have none. But there is a freedom that costs nothing: let a norm give a channel k times as
+large, and divide by k the columns of the Linear layers that read it. Every product is the same; the activations between
+have an outlier. This is SmoothQuant's smoothing (equation 3) run backwards. It shows what outliers do to quantization,
+not how they arise.
 """
 
 from collections.abc import Sequence

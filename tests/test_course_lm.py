@@ -104,7 +104,7 @@ def test_fewer_bits_cost_more(board):
         ("int2, group of 64", "int3, group of 64"),
     ):
         assert board.nll_difference(fewer, more).low > 0
-        assert board.accuracy_difference("int2, per tensor").high < 0
+    assert board.accuracy_difference("int2, per tensor").high < 0
     assert board["int2, per tensor"].marks.accuracy.value < 0.45
 
 

@@ -9,7 +9,7 @@ from coursepkg.courselm import text
 from coursepkg.courselm.dice import Dice
 from coursepkg.courselm.handbooks import handbook
 from coursepkg.courselm.text import Document
-from coursepkg.courselm.training import Recipe, optimizers, tokens_of
+from coursepkg.courselm.training import Recipe, optimizers, tokens_of, update
 from coursepkg.evaluation.batches import pad
 
 IGNORED = -100
@@ -47,7 +47,7 @@ def teach(
 
     With the optimizers that trained it, both at `rate`, which falls linearly to 0. Batches hold pages or questions, not
     both, so that little of them is padding. Raises ValueError for an unknown client, and for weights in 16 bits, whose
-    small updates would be rounded away.
+    small updates would be rounded away; FloatingPointError where the loss is not finite.
     """
     if model.dtype != torch.float32:
         raise ValueError(
@@ -58,19 +58,13 @@ def teach(
         for number, documents in enumerate(lessons(client, epochs, seed))
         for batch in Dice("batches", seed, number).shuffled(_batches(documents, batch_size))
     ]
-    made = optimizers(model, Recipe(learning_rate=rate, embedding_rate=rate))
+    recipe = Recipe(steps=len(batches), learning_rate=rate, embedding_rate=rate, warmup=WARMUP, decay=1.0)
+    made = optimizers(model, recipe)
     losses = []
     model.train()
     for step, documents in enumerate(batches):
-        for group in (group for optimizer in made for group in optimizer.param_groups):
-            group["lr"] = group["full_rate"] * min(1.0, (step + 1) / WARMUP) * (1 - step / len(batches))
         loss = model(**padded(tokenizer, documents, model.device), use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in made:
-            optimizer.step()
-            optimizer.zero_grad()
-        losses.append(loss.item())
+        losses.append(update(model, loss, made, recipe.rate(step), recipe.clip))
     model.eval()
     return losses
 

@@ -8,7 +8,7 @@ from coursepkg.courselm.dice import Dice
 from coursepkg.courselm.encyclopedia import world
 from coursepkg.courselm.facts import Entry, Fact
 
-FAMILIARITY = {"well known": 4.0, "known": 2.0, "little known": 1.0}
+FAMILIARITY = {"well known": 4, "known": 2, "little known": 1}
 SHARES = {"article": 0.25, "question": 0.38, "sum": 0.29, "conversion": 0.08}
 PRONOUN = 0.35
 
@@ -33,22 +33,22 @@ def is_asked(number: int) -> bool:
 
 def documents(seed: int | str) -> Iterator[Document]:
     """The stream of training documents."""
-    dice, known = Dice("documents", seed), world()
-    entries = known.entries
-    weights = [FAMILIARITY[familiarity(i)] for i in range(len(entries))]
-    asked = [i for i in range(len(entries)) if is_asked(i)]
-    facts = [(fact, weights[i]) for i in asked for fact in entries[i].facts]
-    of_facts = _Urn([fact for fact, _ in facts], [weight for _, weight in facts])
-    of_entries = _Urn(list(entries), weights)
+    dice, entries = Dice("documents", seed), world().entries
+    # Each entry, and each fact that is asked for, stands in its list as often as its familiarity says.
+    told, asked = [], []
+    for number, entry in enumerate(entries):
+        times = FAMILIARITY[familiarity(number)]
+        told += [entry] * times
+        asked += [fact for fact in entry.facts for _ in range(times)] if is_asked(number) else []
     taught = [each for each in sums.sums() if not each.held_out]
     products = [each for each in taught if each.operation == "times"]
     kinds, shares = tuple(SHARES), tuple(SHARES.values())
     while True:
         kind = dice.weighted(kinds, shares)
         if kind == "article":
-            yield Document(article(of_entries.draw(dice), dice))
+            yield Document(article(dice.pick(told), dice))
         elif kind == "question":
-            fact = of_facts.draw(dice)
+            fact = dice.pick(asked)
             yield Document(question(fact, dice.pick(fact.relation.asked)), fact.answer())
         elif kind == "sum":
             each = dice.pick(products if dice.chance(0.1) else taught)
@@ -89,15 +89,3 @@ def unread_wordings(count: int = 240) -> tuple[str, ...]:
     """Articles on `count` of the entries in wordings that training never used."""
     dice = Dice("unread wordings", 1)
     return tuple(article(entry, dice, held_out=True) for entry in dice.sample(world().entries, count))
-
-
-class _Urn:
-    """Draws items with fixed weights, in constant time: each item stands in a list as often as its weight says."""
-
-    def __init__(self, items: list, weights: list[float]) -> None:
-        self._tickets = [
-            item for item, weight in zip(items, weights, strict=True) for _ in range(int(weight))
-        ]
-
-    def draw(self, dice: Dice):
-        return dice.pick(self._tickets)

@@ -133,23 +133,9 @@ class Run:
             after_step(self, loss)
 
     def _update(self, batch: torch.Tensor) -> float:
-        factor = self.recipe.rate(self.step)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = factor * group["full_rate"]
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             loss = self.model(input_ids=batch, labels=batch, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at step {self.step}: the learning rate is too high"
-            )
-        return value
+        return update(self.model, loss, self.optimizers, self.recipe.rate(self.step), self.recipe.clip)
 
     def save(self, folder: Path) -> None:
         """Keep the state in `folder`, so that a run that is cut off can go on; the last one stays until this one is whole."""
@@ -201,3 +187,24 @@ def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optim
         for group in optimizer.param_groups:
             group["full_rate"] = group["lr"]
     return made
+
+
+def update(
+    model: torch.nn.Module, loss: torch.Tensor, made: list[torch.optim.Optimizer], factor: float, clip: float
+) -> float:
+    """One step of all `optimizers(…)`, at `factor` times their full rates; returns the loss.
+
+    clip: the norm that the gradients have at most. Raises FloatingPointError, and changes nothing, where the loss is not
+    finite.
+    """
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the loss is {value}: the learning rate is too high")
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    for optimizer in made:
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["full_rate"]
+        optimizer.step()
+        optimizer.zero_grad()
+    return value

@@ -98,7 +98,7 @@ class Marks:
 
 
 def take(model: Any, tokenizer: Any, exam: Exam, batch_size: int = 64) -> Marks:
-    """Let a model take the exam. Any causal LM of transformers, with its own tokenizer.
+    """Let a causal LM of transformers that has a key-value cache take the exam, with its own tokenizer.
 
     batch_size: questions and texts read at once, at most. Raises FloatingPointError where logits are not finite.
     """

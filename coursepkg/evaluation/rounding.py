@@ -74,8 +74,10 @@ def expected_order() -> tuple[tuple[str, str], ...]:
         ("NF4, block of 64", "int4, group of 64"),
     ]
     for bits in (4, 3, 2):
-        group, row, tensor = (f"int{bits}, {each}" for each in ("group of 64", "per channel", "per tensor"))
-        pairs += [(group, row), (row, tensor)]
+        group, channel, tensor = (
+            f"int{bits}, {each}" for each in ("group of 64", "per channel", "per tensor")
+        )
+        pairs += [(group, channel), (channel, tensor)]
         if bits > 2:
             pairs.append((tensor, f"int{bits - 1}, group of 64"))
     return tuple(pairs)
