@@ -1,18 +1,14 @@
 """Checks of a function that the student wrote."""
 
 import builtins
-import copy
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
 
-from coursepkg.check import ownwork
+from coursepkg.check import answers, ownwork
 from coursepkg.check.cases import Case, short
 from coursepkg.check.compare import WrongKind, difference
 from coursepkg.check.failures import CheckFailed
-from coursepkg.check.limits import TookTooLong, within
 
 SECONDS = 5.0  # for one call; what these exercises ask for takes microseconds
 
@@ -24,7 +20,7 @@ def function(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleTy
     Raises CheckFailed or Refused, with a message for the student.
     """
     _run(answer, cases, tuple(without), secret=False)
-    print(f"{_name(answer)}: {_count(cases)} passed.")
+    print(f"{answers.of(answer).name}: {_count(cases)} passed.")
 
 
 def hidden(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleType] = ()) -> None:
@@ -34,11 +30,7 @@ def hidden(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleType
     """
     ownwork.refuse_changed(sys.modules["coursepkg.check"], *without)
     _run(answer, cases, tuple(without), secret=True)
-    print(f"{_name(answer)}: {_count(cases)} on other inputs passed.")
-
-
-def _name(answer: Callable) -> str:
-    return getattr(answer, "__name__", "your function")
+    print(f"{answers.of(answer).name}: {_count(cases)} on other inputs passed.")
 
 
 def _count(cases: Sequence[Case]) -> str:
@@ -50,35 +42,29 @@ def _run(answer: Callable, cases: Sequence[Case], without: tuple[ModuleType, ...
         raise CheckFailed(
             f"expected a function, and this is {short(answer)}. Did a later cell use the name again?"
         )
-    ownwork.refuse_the_packages_own(answer, without)
+    asked = answers.of(answer)
+    asked.refuse_the_packages_own(without)
     for case in cases:
-        _one(answer, case, without, secret)
+        _one(asked, case, without, secret)
 
 
-def _one(answer: Callable, case: Case, without: tuple[ModuleType, ...], secret: bool) -> None:
-    name = _name(answer)
-    raised: BaseException | None = None
-    got: Any = None
-    args, kwargs = copy.deepcopy((case.args, case.kwargs))  # an answer may change what it was given
-    with ownwork.watching(without) as called:
-        try:
-            got = within(SECONDS, lambda: answer(*args, **kwargs))
-        except TookTooLong:
-            wrong = f"did not return within {SECONDS:g} seconds"
-            hint = "Is there a loop that never ends?"
-            raise CheckFailed(_message(name, case, wrong, hint, secret)) from None
-        except Exception as error:
-            raised = error
-    ownwork.refuse_called(name, called)
-    wrong = _wrong(got, raised, case, secret)
+def _one(asked: answers.Answer, case: Case, without: tuple[ModuleType, ...], secret: bool) -> None:
+    outcome = asked.call(case.args, case.kwargs, without, SECONDS)
+    if outcome.late:
+        wrong = f"did not return within {SECONDS:g} seconds"
+        raise CheckFailed(_message(asked.name, case, wrong, "Is there a loop that never ends?", secret))
+    ownwork.refuse_called(asked.name, outcome.called)
+    wrong = _wrong(outcome, case, secret)
     if wrong:
-        about_a_value = raised is None and got is not None and not isinstance(wrong, WrongKind)
+        about_a_value = outcome.raised is None and outcome.value is not None and not isinstance(wrong, WrongKind)
         hint = case.hint if about_a_value else ""
-        raise CheckFailed(_message(name, case, wrong, hint, secret)) from (None if secret else raised)
+        cause = None if secret else outcome.raised
+        raise CheckFailed(_message(asked.name, case, wrong, hint, secret)) from cause
 
 
-def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> str | None:
+def _wrong(outcome: answers.Outcome, case: Case, secret: bool) -> str | None:
     """What is wrong with the outcome, or None."""
+    got, raised = outcome.value, outcome.raised
     expects_error = isinstance(case.expected, type) and issubclass(case.expected, Exception)
     if raised is not None:
         if isinstance(raised, NotImplementedError) and case.expected is not NotImplementedError:
@@ -94,7 +80,12 @@ def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> 
         name = type(raised).__name__
         if secret:
             name = name if getattr(builtins, name, None) is type(raised) else "an exception"
-        return f"raised {name}{'' if secret else f': {str(raised)[:200]}'} ({_where(raised)})"
+        where = (
+            f"line {outcome.line} of your cell"
+            if outcome.line
+            else "in the call itself, whose arguments do not match"
+        )
+        return f"raised {name}{'' if secret else f': {str(raised)[:200]}'} ({where})"
     if expects_error:
         return f"returned {'a value' if secret else short(got)}, and should raise {case.expected.__name__}"
     if got is None and case.expected is not None:
@@ -104,16 +95,6 @@ def _wrong(got: Any, raised: BaseException | None, case: Case, secret: bool) -> 
         return None
     kind = type(found)
     return kind("returned another value than expected" if secret else f"returned {short(got)}; {found}")
-
-
-def _where(error: BaseException) -> str:
-    """The line of the student's code in which `error` was raised."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "coursepkg" not in f.filename]
-    return (
-        f"line {frames[-1].lineno} of your cell"
-        if frames
-        else "in the call itself, whose arguments do not match"
-    )
 
 
 def _message(name: str, case: Case, wrong: str, hint: str, secret: bool) -> str:

@@ -6,7 +6,7 @@ import inspect
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -62,15 +62,22 @@ def watching(packages: tuple[ModuleType, ...]) -> Iterator[list[str]]:
 def refuse_the_packages_own(answer: Callable, packages: tuple[ModuleType, ...]) -> None:
     """Raise Refused where `answer` is a function of `packages` itself, or a copy of one with other names."""
     name = getattr(answer, "__name__", "your answer")
+    refuse_own(name, getattr(answer, "__module__", None), {_skeleton_of(answer)}, packages)
+
+
+def refuse_own(
+    name: str, module_name: str | None, skeletons: set[str], packages: tuple[ModuleType, ...]
+) -> None:
+    """As `refuse_the_packages_own`, of an answer of which the module and skeletons are known."""
     for module in (m for package in packages for m in modules_of(package)):
-        if getattr(answer, "__module__", None) == module.__name__:
+        if module_name == module.__name__:
             raise Refused(
                 f"{name} is the course's own {module.__name__}.{name}. The exercise is to write it yourself."
             )
-        copied = _skeletons(_source_path(module)).get(_skeleton_of(answer))
-        if copied:
+        theirs = _skeletons(_source_path(module))
+        if copied := sorted(theirs[one] for one in skeletons & theirs.keys()):
             raise Refused(
-                f"{name} is the course's own {module.__name__}.{copied} with other names. The exercise is to write it "
+                f"{name} is the course's own {module.__name__}.{copied[0]} with other names. The exercise is to write it "
                 "yourself, from the lecture: close the package's source and start from the formula."
             )
 
@@ -157,11 +164,20 @@ def _skeletons(path: Path) -> dict[str, str]:
 
 def _skeleton_of(answer: Callable) -> str:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(answer)))
-    except (OSError, TypeError, SyntaxError):
+        source = textwrap.dedent(inspect.getsource(answer))
+    except (OSError, TypeError):
         return ""
-    function = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
-    return _skeleton(function) if function else ""
+    return next(iter(skeletons_in(source)), "")
+
+
+def skeletons_in(source: str, names: Container[str] | None = None) -> list[str]:
+    """The skeletons of the functions that `source` defines, or of those with one of `names`; none of what is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return [_skeleton(node) for node in functions if names is None or node.name in names]
 
 
 def _skeleton(function: ast.FunctionDef) -> str:

@@ -1,0 +1,203 @@
+"""Putting a process of the student's where it can do no harm, with what this machine has for it.
+
+    namespaces   its own file system, processes and network; calls of the kernel that it does not need are refused
+    landlock     the machine's files, to read only, as far as libraries need; no network; no signals to others
+    plain        limits only
+
+Each bounds memory, processes, files and time, and gives up root's rights. Linux only; see cold.py for other systems.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from coursepkg.grading.sandbox import jail, landlock, seccomp, system
+from coursepkg.grading.sandbox.limits import Limits, restrict, used
+
+LEVELS = ("namespaces", "landlock", "plain")
+NOBODY = 65534
+#: Users that own nothing on this machine: where root grades, each submission's processes belong to one of these.
+FIRST_USER = 1_500_000_000
+#: Seconds between two looks at the memory in use; more where looking takes long.
+LOOK = 0.25
+#: How a supervisor ends where it was not told to. A student's process may end in the same way, and gains nothing.
+OUT_OF_MEMORY, NOT_CONFINED = 71, 72
+_SIGNALS = (signal.SIGTERM, signal.SIGCHLD) if os.name == "posix" else ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place for one submission. `root`: an empty folder on which its file system is mounted; `files`: the notebook's
+    folder, which is copied, or without namespaces used itself; `hidden`: folders of which nothing may be seen."""
+
+    level: str
+    root: Path
+    files: Path
+    hidden: tuple[Path, ...]
+    limits: Limits
+
+
+def supervise(cell: Cell, run: Callable[[], None]) -> None:
+    """Run `run` in the cell, in a process below this one, and wait for it and all that it has started; never returns.
+
+    Called in a new process of one thread. It ends on SIGTERM, or with its parent, and leaves nothing behind. Its exit
+    status is the student's, 128 and the signal that ended it, or one of those above.
+    """
+    try:
+        system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+        system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
+        os.setsid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        user = FIRST_USER + os.getpid() if os.geteuid() == 0 else None
+        if cell.level == "namespaces":
+            status = _in_namespaces(cell, run, user)
+        else:
+            status = _watch(_student(cell, run, user), _descendants, cell.limits)
+    except OSError:
+        status = NOT_CONFINED
+    _end_all(_descendants())
+    os._exit(status)
+
+
+def _in_namespaces(cell: Cell, run: Callable[[], None], user: int | None) -> int:
+    """Make the namespaces; their first process builds the file system and watches the student's."""
+    flags = system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
+    if user is None:
+        ids = {"uid_map": f"{NOBODY} {os.geteuid()} 1", "gid_map": f"{NOBODY} {os.getegid()} 1"}
+        system.unshare(flags | system.CLONE_NEWUSER)
+        for name, text in ({"setgroups": "deny"} | ids).items():
+            Path("/proc/self", name).write_text(text, encoding="ascii")
+    else:
+        system.unshare(flags)
+    first = os.fork()
+    if not first:
+        status = NOT_CONFINED
+        try:
+            system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+            jail.build(cell.root, cell.hidden, cell.files, cell.limits, user)
+            status = _watch(_student(cell, run, user), _everyone, cell.limits)
+        finally:
+            os._exit(status)
+    while True:
+        if signal.sigwait(_SIGNALS) == signal.SIGTERM:
+            os.kill(first, signal.SIGKILL)  # and the kernel ends every process of its namespace
+        ended, status = os.waitpid(first, os.WNOHANG)
+        if ended:
+            return _exit_status(status)
+
+
+def _student(cell: Cell, run: Callable[[], None], user: int | None) -> int:
+    """Start the student's process; its id."""
+    student = os.fork()
+    if student:
+        return student
+    status = NOT_CONFINED
+    try:
+        system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _confine(cell, user)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        status = 1
+        run()
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    finally:
+        os._exit(status & 0x7F)
+
+
+def _confine(cell: Cell, user: int | None) -> None:
+    """Give up, in this process and for good, what the student's code is not to have."""
+    os.setsid()
+    own = cell.files
+    if cell.level == "namespaces":
+        own = Path(jail.FOLDER)
+        socket.sethostname("notebook")
+    elif user is not None:
+        jail.give(own, user)
+    os.chdir(own)
+    os.environ["HOME"] = os.environ["TMPDIR"] = str(own if cell.level != "namespaces" else Path("/tmp"))
+    restrict(cell.limits, alone=user is not None or cell.level == "namespaces")
+    if cell.level == "landlock":
+        landlock.apply([*jail.libraries(), Path("/proc"), Path("/dev")], [own, Path("/dev/null")])
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+        system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # a new user clears it
+    elif cell.level == "namespaces":
+        system.drop_capabilities()
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    if cell.level != "plain":
+        seccomp.apply(network=cell.level == "namespaces")
+
+
+def _watch(student: int, others: Callable[[], list[int]], limits: Limits) -> int:
+    """Wait until the student's process has ended, or all of them together take too much memory."""
+    pause = LOOK
+    while True:
+        told = signal.sigtimedwait(_SIGNALS, pause)
+        if told is not None and told.si_signo == signal.SIGTERM:
+            return 128 + signal.SIGTERM
+        while True:
+            try:
+                ended, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return NOT_CONFINED
+            if ended == student:
+                return _exit_status(status)
+            if not ended:
+                break
+        if told is None:
+            started = time.monotonic()
+            if used(others()) > limits.memory:
+                return OUT_OF_MEMORY
+            pause = max(LOOK, 10 * (time.monotonic() - started))
+
+
+def _exit_status(status: int) -> int:
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+
+
+def _everyone() -> list[int]:
+    """All processes that can be seen, but for the first: in a namespace of processes, the student's."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    except OSError:
+        return []
+
+
+def _descendants() -> list[int]:
+    """The processes below this one."""
+    parents: dict[int, int] = {}
+    for pid in _everyone():
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                parents[pid] = int(file.read().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found, mine = [], {os.getpid()}
+    while new := {pid for pid, parent in parents.items() if parent in mine} - set(found):
+        found += sorted(new)
+        mine |= new
+    return found
+
+
+def _end_all(pids: list[int]) -> None:
+    """End these processes and what they start meanwhile: this one inherits what loses its parent."""
+    while pids:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                continue
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    break
+            except ChildProcessError:
+                break
+        pids = _descendants()

@@ -1,0 +1,231 @@
+"""One process that has imported everything, and forks itself: into workers, and into students' processes.
+
+It runs no operation of torch and starts no thread, because a process that is forked from several threads can hang.
+Workers (trusted) are forked at its owner's word, and each asks it for students' processes. A student's process is
+forked from here and not from a worker, so it has never held a test.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import sysconfig
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from coursepkg.grading.sandbox import student, system
+from coursepkg.grading.sandbox.channel import Channel
+from coursepkg.grading.sandbox.confine import LEVELS, NOT_CONFINED, Cell, supervise
+from coursepkg.grading.sandbox.limits import Limits
+from coursepkg.grading.sandbox.shell import Shell
+
+#: Variables of the owner that the warm process inherits; no key or password of theirs is among them.
+KEPT = ("LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "COVERAGE_PROCESS_START")
+SET = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONIOENCODING": "utf-8",
+    "PYTHONUTF8": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
+#: Bytes of a request.
+_LONGEST = 2**16
+
+
+class Link:
+    """One end of a connection on which requests go to the warm process, with open files, and answers come back."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+
+    def send(self, message: dict, files: tuple[int, ...] = ()) -> None:
+        socket.send_fds(self.socket, [json.dumps(message).encode()], list(files))
+
+    def receive(self) -> tuple[dict, list[int]]:
+        """The next message. Raises EOFError where the other side is gone."""
+        try:
+            text, files, _, _ = socket.recv_fds(self.socket, _LONGEST, 4)
+        except OSError as error:
+            raise EOFError from error
+        if not text:
+            raise EOFError
+        return json.loads(text), files
+
+    def ask(self, message: dict, files: tuple[int, ...] = ()) -> dict:
+        """Send a request and wait for its answer. Raises EOFError."""
+        try:
+            self.send(message, files)
+        except OSError as error:
+            raise EOFError from error
+        return self.receive()[0]
+
+
+def pair() -> tuple[Link, Link]:
+    """Two connected links."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Link(ours), Link(theirs)
+
+
+def cell_request(cell: Cell) -> dict:
+    """A request for a student's process; the file that goes with it is its channel."""
+    return {
+        "do": "student",
+        "level": cell.level,
+        "root": str(cell.root),
+        "files": str(cell.files),
+        "hidden": [str(path) for path in cell.hidden],
+        "limits": asdict(cell.limits),
+    }
+
+
+class Warm:
+    """The warm process's loop."""
+
+    def __init__(self, owner: Link) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(owner.socket, selectors.EVENT_READ, owner)
+        self.owner = owner
+        self.shell = Shell()
+        self.forked: set[int] = set()
+
+    def serve(self) -> None:
+        """Answer requests until the owner is gone."""
+        gc.collect()
+        gc.freeze()
+        while True:
+            for key, _ in self.selector.select():
+                link: Link = key.data
+                try:
+                    request, files = link.receive()
+                except EOFError:
+                    if link is self.owner:
+                        self._end_all()
+                        return
+                    self.selector.unregister(link.socket)
+                    link.socket.close()
+                    continue
+                link.send(getattr(self, request.pop("do"))(files, **request))
+                for file in files:
+                    os.close(file)
+
+    def prepare(self, _: list[int], imports: str, level: str, root: str) -> dict:
+        """Run import statements, of which some may fail; the level at which students' processes will be confined."""
+        problems = []
+        for line in imports.splitlines():
+            try:
+                exec(line, {})
+            except Exception as error:
+                problems.append(f"{line}: {type(error).__name__}: {error}")
+        threads = len(os.listdir("/proc/self/task"))
+        return {"level": self._best(level, root), "threads": threads, "problems": problems}
+
+    def worker(self, opened: list[int], module: str, argument: str) -> dict:
+        """Fork a worker: it calls `main` of a module with its channel, its link to this process and the argument."""
+        ours, theirs = pair()
+        pid = self._fork([opened[0], theirs.socket.fileno()], lambda: _work(module, opened[0], theirs, argument))
+        theirs.socket.close()
+        self.selector.register(ours.socket, selectors.EVENT_READ, ours)
+        return {"pid": pid}
+
+    def student(
+        self, opened: list[int], level: str, root: str, files: str, hidden: list[str], limits: dict
+    ) -> dict:
+        """Fork a student's process, confined; the id of its supervisor."""
+        cell = Cell(level, Path(root), Path(files), tuple(map(Path, hidden)), Limits(**limits))
+        return {"pid": self._fork(opened, lambda: supervise(cell, lambda: self._study(opened[0])))}
+
+    def end(self, _: list[int], pid: int) -> dict:
+        """End a process that was forked here, and all below it; its exit status."""
+        self.forked.discard(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        try:
+            status = os.waitpid(pid, 0)[1]
+        except ChildProcessError:
+            return {"status": 0}
+        return {"status": 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)}
+
+    def _end_all(self) -> None:
+        for pid in sorted(self.forked):
+            self.end([], pid)
+
+    def _study(self, file: int) -> None:
+        student.main(Channel(file, file), self.shell)
+
+    def _fork(self, kept: list[int], run: Callable[[], None]) -> int:
+        """A new process that has these files open and no others; its id."""
+        pid = os.fork()
+        if pid:
+            self.forked.add(pid)
+            return pid
+        status = 1
+        try:
+            system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+            self.selector.close()
+            _keep_open(kept)
+            run()
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _best(self, level: str, root: str) -> str:
+        """The first level, from `level` on, that this machine has."""
+        for name in LEVELS[LEVELS.index(level) :]:
+            with tempfile.TemporaryDirectory(dir=root) as files:
+                cell = Cell(name, Path(root, "root"), Path(files), (), Limits())
+                pid = self._fork([], lambda cell=cell: supervise(cell, lambda: None))
+                self.forked.discard(pid)
+                if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != NOT_CONFINED:
+                    return name
+        return LEVELS[-1]
+
+
+def _work(module: str, file: int, link: Link, argument: str) -> None:
+    importlib.import_module(module).main(Channel(file, file), link, argument)
+
+
+def _keep_open(files: list[int]) -> None:
+    """Close every file but these; standard input, output and errors lead nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    start = 3
+    for file in sorted(files):
+        os.closerange(start, file)
+        start = file + 1
+    os.closerange(start, 65536)
+
+
+def environment() -> dict[str, str]:
+    """What a warm process finds in its environment."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), "/usr/local/bin", "/usr/bin", "/bin"])
+    return {name: os.environ[name] for name in KEPT if name in os.environ} | SET | {"PATH": path}
+
+
+def main() -> None:
+    """`python -m coursepkg.grading.sandbox.warm FILE`: serve on that inherited socket."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C is for the owner, which then closes the link
+    owner = Link(socket.socket(fileno=int(sys.argv[1])))
+    assert threading.active_count() == 1
+    Warm(owner).serve()
+
+
+if __name__ == "__main__":
+    main()
