@@ -85,17 +85,19 @@ c.FileNameCollectorPlugin.named_regexp = r"""(?x)
     \.ipynb $
 """
 
-# Seconds a cell may take, and the whole notebook; characters of output a cell keeps, and after which it is stopped.
-c.Execute.timeout = 30
-c.LimitedExecute.notebook_timeout = 120
-c.LimitedExecute.kept_output = 1_000_000
-c.LimitedExecute.max_output = 20_000_000
-# Room to drain what a stopped cell has already printed.
-c.Execute.iopub_timeout = 10
-c.Execute.shutdown_kernel = "immediate"
-c.Execute.store_widget_state = False
-# The kernel stops endless output at its source. And `nbgrader validate`, like the Validate button, takes stderr for a
+# What one submission may take while it is graded; bytes where it is not said. Beyond that it is stopped.
+c.Sandbox.cell_seconds = 30
+c.Sandbox.notebook_seconds = 120
+c.Sandbox.kept_output = 1_000_000  # characters of a cell's output that are kept
+c.Sandbox.max_output = 20_000_000  # and after which the cell is stopped
+c.Sandbox.memory = 3_000_000_000
+c.Sandbox.files = 200_000_000
+c.Sandbox.processes = 64
+
+# `nbgrader validate` and the Validate button run the notebook in a kernel, as its author. They take stderr for a
 # failure and cannot be told otherwise: there the kernel sends stderr as stdout, so that warnings fail nothing.
+c.Execute.timeout = 30
+c.Execute.shutdown_kernel = "immediate"
 c.Execute.extra_arguments = [
     "--IPKernelApp.extra_extensions=coursepkg.grading.kernel",
     "--IPKernelApp.log_level=40",
@@ -104,19 +106,13 @@ c.Execute.extra_arguments = [
 # A rubric is a mark scheme in a locked cell of its own; nbgrader would have it only in cells it calls tasks.
 c.ClearMarkScheme.enforce_metadata = False
 
-c.Autograde.sanitize_preprocessors = [
-    "nbgrader.preprocessors.ClearOutput",
-    "coursepkg.grading.sanitize.PlainCells",
-    "nbgrader.preprocessors.OverwriteKernelspec",
-    "coursepkg.grading.sanitize.RestoreCells",
-    "coursepkg.grading.sanitize.CheckMetadata",
-]
+# `nbgrader autograde` takes the steps of `coursepkg grade`, one submission after the other.
+c.Autograde.pre_convert_hook = "coursepkg.grading.steps.take_in"
+c.Autograde.sanitize_preprocessors = ["coursepkg.grading.steps.Rebuild"]
 c.Autograde.autograde_preprocessors = [
-    "coursepkg.grading.execute.LimitedExecute",
-    "nbgrader.preprocessors.LimitOutput",
-    "coursepkg.grading.scores.SaveGrades",
+    "coursepkg.grading.steps.Examine",
+    "coursepkg.grading.grades.SaveGrades",
     "nbgrader.preprocessors.AssignLatePenalties",
-    "coursepkg.grading.sanitize.CheckMetadata",
 ]
 c.GenerateFeedback.preprocessors = [
     "nbgrader.preprocessors.GetGrades",

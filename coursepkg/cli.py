@@ -49,16 +49,30 @@ def grade(
     to: Annotated[
         Path | None, typer.Option(help="The table of grades. Default: grades_ASSIGNMENT.csv.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Submissions to run at a time. Default: one for each core.")
+    ] = None,
+    sandbox: Annotated[
+        str, typer.Option(help="best, or at most: namespaces, landlock, bubblewrap, plain.")
+    ] = "best",
+    feedback: Annotated[bool, typer.Option(help="Write the feedback pages, too.")] = True,
 ) -> None:
-    """Grade everything collected of an assignment, write feedback pages and a table of grades."""
-    from coursepkg.grading import classroom
-    from coursepkg.grading.course import CourseError
+    """Grade everything collected of an assignment, write feedback pages and a table of grades.
 
-    try:
-        classroom.main(assignment, force, student or (), to)
-    except CourseError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+    Cut off at any moment, the same command goes on where it was.
+    """
+    from coursepkg.grading.sandbox import link
+
+    with link.early() as warm:
+        from coursepkg.grading import classroom
+        from coursepkg.grading.course import CourseError
+
+        try:
+            options = {"jobs": jobs, "sandbox": sandbox, "feedback": feedback, "warm": warm}
+            classroom.main(assignment, force, student or (), to, **options)
+        except CourseError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from None
 
 
 @app.command()

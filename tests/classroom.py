@@ -167,7 +167,7 @@ def make_course(root: Path, *assignments: str) -> Path:
 def shorten_limits(root: Path, seconds: int = 4) -> None:
     """A loop in a cell costs the tests this long."""
     with (root / "nbgrader_config.py").open("a", encoding="utf-8", newline="\n") as config:
-        config.write(f"\nc.Execute.timeout = {seconds}\nc.Execute.iopub_timeout = 4\n")
+        config.write(f"\nc.Sandbox.cell_seconds = {seconds}\n")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class Answer(Protocol):
 
     name: str
 
+    def refuse_changed_checks(self, packages: tuple[ModuleType, ...]) -> None:
+        """Raise Refused where the notebook has replaced a function of `packages`, if it shares a process with them."""
+
     def refuse_the_packages_own(self, packages: tuple[ModuleType, ...]) -> None:
         """Raise Refused where it is a function of `packages`, or a copy of one."""
 
@@ -43,6 +46,9 @@ class Local:
     def __init__(self, function: Callable) -> None:
         self.function = function
         self.name = getattr(function, "__name__", "your function")
+
+    def refuse_changed_checks(self, packages: tuple[ModuleType, ...]) -> None:
+        ownwork.refuse_changed(*packages)
 
     def refuse_the_packages_own(self, packages: tuple[ModuleType, ...]) -> None:
         ownwork.refuse_the_packages_own(self.function, packages)

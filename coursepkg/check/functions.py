@@ -28,7 +28,7 @@ def hidden(answer: Callable, cases: Sequence[Case], without: Sequence[ModuleType
 
     Raises Refused, too, where the notebook has replaced a function of the checks or of the packages in `without`.
     """
-    ownwork.refuse_changed(sys.modules["coursepkg.check"], *without)
+    answers.of(answer).refuse_changed_checks((sys.modules["coursepkg.check"], *without))
     _run(answer, cases, tuple(without), secret=True)
     print(f"{answers.of(answer).name}: {_count(cases)} on other inputs passed.")
 
@@ -56,7 +56,9 @@ def _one(asked: answers.Answer, case: Case, without: tuple[ModuleType, ...], sec
     ownwork.refuse_called(asked.name, outcome.called)
     wrong = _wrong(outcome, case, secret)
     if wrong:
-        about_a_value = outcome.raised is None and outcome.value is not None and not isinstance(wrong, WrongKind)
+        about_a_value = (
+            outcome.raised is None and outcome.value is not None and not isinstance(wrong, WrongKind)
+        )
         hint = case.hint if about_a_value else ""
         cause = None if secret else outcome.raised
         raise CheckFailed(_message(asked.name, case, wrong, hint, secret)) from cause

@@ -22,9 +22,8 @@ _HARMLESS = ("coursepkg.memory.units",)  # printing a size in GB gives nothing a
 def modules_of(package: ModuleType) -> list[ModuleType]:
     """`package` and those of its submodules that are loaded, sorted by name."""
     prefix = package.__name__ + "."
-    return [package] + [
-        sys.modules[n] for n in sorted(sys.modules) if n.startswith(prefix) and sys.modules[n] is not None
-    ]
+    names = sorted(name for name in sys.modules if name.startswith(prefix))
+    return [package] + [sys.modules[name] for name in names if sys.modules[name] is not None]
 
 
 @contextmanager

@@ -1,22 +1,26 @@
-"""`coursepkg grade`: a whole class, one submission after the other, through nbgrader's own converters."""
+"""`coursepkg grade`: a whole class, examined by workers and written down by one writer."""
 
 import logging
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import nbformat
-from nbgrader import utils
-from nbgrader.api import Gradebook, MissingEntry
-from nbgrader.converters import GenerateAssignment
-from nbgrader.converters.base import NbGraderException
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from coursepkg.grading import export, summary
+from coursepkg.grading import digest, export, record, summary
+from coursepkg.grading.assignment import bring_into_gradebook, on_skeleton, spec_of
 from coursepkg.grading.course import Course, CourseError
+from coursepkg.grading.engine.crew import Crew, Job, Result, cores
+from coursepkg.grading.intake import files as intake
+from coursepkg.grading.intake import reading
+from coursepkg.grading.pages import Pages
+from coursepkg.grading.sandbox.link import WarmProcess
 from coursepkg.grading.states import Standing, folder, standings, submitters
-from coursepkg.grading.submissions import Submissions
+from coursepkg.grading.verdicts import Verdict
+from coursepkg.grading.writer import Writer
 
 
 def main(
@@ -26,36 +30,40 @@ def main(
     to: Path | None = None,
     console: Console | None = None,
     root: Path | None = None,
+    jobs: int | None = None,
+    sandbox: str = "best",
+    feedback: bool = True,
+    warm: WarmProcess | None = None,
 ) -> list[Standing]:
     """Grade what was collected of an assignment, write feedback and grades, print a table, return the standings.
 
     Only what has changed since it was last graded is graded again, unless `force`. Submissions and manual grades are
     never changed. `students` limits the grading to some; `to` names the table of grades, by default
     grades_ASSIGNMENT.csv in the course's folder; `root` is the course's folder or one in it, by default the current.
+    `jobs` submissions are examined at a time, by default as many as there are cores. `sandbox`: see engine.crew.
+    `warm`: the warm process, where it was started before; it is ended.
+    Cut off at any moment, the same call goes on where it was.
     Raises CourseError, with nothing written, where the course, the assignment, the submissions or the folder of `to`
-    are not there; and at the end where `to` cannot be written.
+    are not there, or another process grades; and at the end where `to` cannot be written.
     """
     console = console or summary.default_console()
     course = Course.open(root)
-    notebook = course.instructors(assignment)
+    course.instructors(assignment)
     chosen = _chosen(course, assignment, set(students))
     to = to or course.root / f"grades_{assignment}.csv"
     _refuse_unwritable(to)
-    with _logged(course, course.root / "build" / f"grade_{assignment}.log") as log:
-        _bring_into_gradebook(course, assignment, notebook)
-        one = Submissions(course, assignment)
-        with _progress(console) as progress:
-            task = progress.add_task("", total=len(chosen))
-            for student in chosen:
-                progress.update(task, description=student)
-                one.grade(student, force)
-                one.feedback(student)
-                progress.advance(task)
+    with _alone(course), _logged(course, course.root / "build" / f"grade_{assignment}.log") as log:
+        bring_into_gradebook(course, assignment)
+        with tempfile.TemporaryDirectory(prefix="released-") as folder_of_released:
+            class_ = Class(course, assignment, Path(folder_of_released))
+            class_.grade(chosen, force, jobs or cores(), sandbox, console, warm)
+            if feedback:
+                class_.write_feedback(chosen, console)
     with course.gradebook() as gradebook:
         found = gradebook.find_assignment(assignment)
         everyone = standings(gradebook, course.coursedir, found)
         for standing in everyone:
-            standing.notes += one.notes.get(standing.student, [])
+            standing.notes += class_.notes.get(standing.student, [])
         try:
             export.write(to, gradebook, course.coursedir, [assignment])
         except OSError as error:
@@ -65,6 +73,94 @@ def main(
             ) from error
         summary.show(console, course, found, everyone, to, log)
     return everyone
+
+
+class Class:
+    """The submissions of one assignment. `notes`: by student, what the instructor should know of this run."""
+
+    def __init__(self, course: Course, assignment: str, released: Path) -> None:
+        self.course, self.assignment = course, assignment
+        self.spec = spec_of(course, assignment, released)
+        self.notes: dict[str, list[str]] = {}
+
+    def grade(
+        self,
+        students: list[str],
+        force: bool,
+        jobs: int,
+        sandbox: str,
+        console: Console,
+        warm: WarmProcess | None,
+    ) -> None:
+        """Examine what has changed, and store each result as it comes."""
+        with Writer(self.course, self.assignment, self.spec.released) as writer:
+            waiting = self._changed(writer, students, force)
+            if not waiting:
+                return
+            with _progress(console, "Grading", len(students)) as advance:
+                advance(len(students) - len(waiting))
+                with Crew(self.spec, min(jobs, len(waiting)), sandbox, warm) as crew:
+                    for student, job, result in crew.results(self._taken(writer, waiting, advance)):
+                        self._store(writer, student, job, result, waiting[student])
+                        advance(1)
+
+    def _changed(self, writer: Writer, students: list[str], force: bool) -> dict[str, str]:
+        """The students whose submission is to be graded, with its digest; an empty one where it cannot be read."""
+        tests = digest.of_tests(writer.gradebook.find_assignment(self.assignment), self.spec.limits)
+        known = record.load_all(writer.gradebook, self.assignment)
+        found = {}
+        for student in students:
+            try:
+                now = digest.of_submission(tests, self._folder("submitted", student))
+            except OSError:
+                now = ""
+            if force or not now or student not in known or known[student].digest != now:
+                found[student] = now
+        return found
+
+    def _taken(
+        self, writer: Writer, waiting: dict[str, str], progress: Callable[[int], None]
+    ) -> Iterator[tuple[str, Job]]:
+        """The submissions as jobs; one that cannot be taken in is stored as refused at once."""
+        released = sorted(
+            path.relative_to(self.spec.released).as_posix()
+            for path in self.spec.released.rglob("*")
+            if path.is_file()
+        )
+        for student, version in waiting.items():
+            folder = self._folder("submitted", student)
+            try:
+                taken = intake.take(folder, self.assignment, released)
+                files = {name: reading.content(folder / name, intake.Limits.total) for name in taken.files}
+            except reading.Refused as refused:
+                writer.failed(student, Verdict("refused", str(refused)), version, [])
+            except OSError as error:
+                writer.failed(
+                    student, Verdict("failed", f"{type(error).__name__}: {error}", ours=True), version, []
+                )
+            else:
+                yield student, Job(on_skeleton(taken, self.spec.release), files)
+                continue
+            progress(1)
+
+    def _store(self, writer: Writer, student: str, job: Job, result: Result, version: str) -> None:
+        if result.notebook is None:
+            writer.failed(student, result.verdict, version, [])
+        else:
+            writer.graded(student, result.notebook, job.files, version)
+
+    def write_feedback(self, students: list[str], console: Console) -> None:
+        """Write the pages whose grades have changed."""
+        pages = Pages(self.course, self.assignment)
+        with self.course.gradebook() as gradebook, _progress(console, "Feedback", len(students)) as advance:
+            for student in students:
+                if problem := pages.write(gradebook, student):
+                    self.notes.setdefault(student, []).append(problem)
+                gradebook.db.expunge_all()
+                advance(1)
+
+    def _folder(self, step: str, student: str) -> Path:
+        return folder(self.course.coursedir, step, student, self.assignment)
 
 
 def _refuse_unwritable(path: Path) -> None:
@@ -93,46 +189,22 @@ def _chosen(course: Course, assignment: str, students: set[str]) -> list[str]:
     return [student for student in collected if not students or student in students]
 
 
-def _bring_into_gradebook(course: Course, assignment: str, notebook: Path) -> None:
-    """Run generate_assignment unless the gradebook holds the instructor's cells as they are now."""
-    with course.gradebook() as gradebook:
-        if _in_step(gradebook, assignment, notebook):
-            return
-    with utils.temp_attrs(course.coursedir, assignment_id=assignment):
-        converter = GenerateAssignment(coursedir=course.coursedir, config=course.config, log=course.log)
-        converter.force = True
-        try:
-            converter.start()
-        except NbGraderException as error:
-            raise CourseError(
-                f"nbgrader could not take {assignment} into the gradebook; see build/grade_{assignment}.log. If its "
-                "cells were added, removed or renamed since submissions were graded, put them back, or move "
-                "gradebook.db and autograded/ away and grade anew."
-            ) from error
-
-
-def _in_step(gradebook: Gradebook, assignment: str, path: Path) -> bool:
-    """Whether the gradebook holds the same cells, points and tests as the instructor's notebook."""
+@contextmanager
+def _alone(course: Course) -> Iterator[None]:
+    """While inside, no other process grades this course."""
+    (course.root / "build").mkdir(exist_ok=True)
     try:
-        stored = gradebook.find_notebook(path.stem, assignment)
-    except MissingEntry:
-        return False
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if "nbgrader" in cell.metadata]
-    sources = {cell.name: cell.source for cell in stored.source_cells}
-    points = {cell.name: cell.max_score for cell in stored.grade_cells}
-    if sources.keys() != {cell.metadata.nbgrader.grade_id for cell in cells}:
-        return False
-    return all(
-        (not utils.is_locked(cell) or sources[cell.metadata.nbgrader.grade_id] == cell.source)
-        and points.get(cell.metadata.nbgrader.grade_id) == cell.metadata.nbgrader.get("points")
-        for cell in cells
-    )
+        with FileLock(course.root / "build" / "grading.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise CourseError(
+            "Another `coursepkg grade` is at work in this course. Wait until it has ended."
+        ) from error
 
 
 @contextmanager
-def _logged(course: Course, path: Path):
+def _logged(course: Course, path: Path) -> Iterator[Path]:
     """Write what nbgrader logs to a file instead of the terminal."""
-    path.parent.mkdir(exist_ok=True)
     handler = logging.FileHandler(path, mode="w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     course.log.addHandler(handler)
@@ -143,14 +215,18 @@ def _logged(course: Course, path: Path):
         handler.close()
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("Grading"),
+@contextmanager
+def _progress(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar; calling what is given moves it on."""
+    bar = Progress(
+        TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda steps: bar.advance(task, steps)

@@ -1,50 +1,58 @@
 """`coursepkg prove`: that an assignment's tests tell right answers from wrong ones.
 
 The blank notebook must earn nothing, the solution everything, and each mutant, a plausible wrong answer, must lose the
-points of its exercise and no other. Two more solutions must earn everything: one that empties the lists and dicts it
-is called with, and one that leaves other things under the names that test cells use. All variants run in this one
-process, without a kernel: every code cell in its order, in a namespace of its own per variant.
+points of its exercise and no other. All run as submissions do, in the engine that grades a class.
+
+nbgrader alone runs tests in the student's own process. There, too, the blank notebook must earn nothing and the
+solution everything, and so must two more solutions: one that empties the lists and dicts it is called with, and one
+that leaves other things under the names that test cells use.
 """
 
-import contextlib
-import io
-import linecache
-import os
+import logging
 import re
-import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
-from IPython.core.inputtransformer2 import TransformerManager
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from coursepkg.grading import variants
+from coursepkg.grading.assignment import spec_of
+from coursepkg.grading.cells import exercise, is_answer, is_test
 from coursepkg.grading.course import Course, CourseError
-from coursepkg.grading.release import student_version
+from coursepkg.grading.engine.crew import Crew, Job, Result, cores
+from coursepkg.grading.scores import score_of
 from coursepkg.grading.summary import default_console
 from coursepkg.grading.variants import Mutant
 
 #: Every exercise needs so many plausible wrong answers.
 MUTANTS = 4
+_QUIET = logging.Logger("coursepkg.grading.prove", logging.CRITICAL)
 #: A mutant that ends in one of these was not written with care; a student's wrong answer runs.
 BROKEN = re.compile(r"\b(SyntaxError|NameError|UnboundLocalError|ImportError|ModuleNotFoundError)\b")
 
 
 @dataclass
 class Variant:
-    """A notebook that was run. `points` and `errors` by exercise; `problems`: what the proof demands and it lacks."""
+    """A notebook that was run. `alone`: by nbgrader alone; `lost`: the exercises that it must lose, and no other.
+
+    `points` and `errors` by exercise; `problems`: what the proof demands and it lacks.
+    """
 
     name: str
     exercise: str | None
+    nb: NotebookNode
+    lost: set[str] = field(default_factory=set)
+    alone: bool = False
     points: dict[str, float] = field(default_factory=dict)
-    errors: dict[str, BaseException] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -92,33 +100,40 @@ def main(assignments: list[str], console: Console | None = None, root: Path | No
 def prove(course: Course, assignment: str) -> Proof:
     """Run all variants of an assignment: blank, solutions and mutants."""
     start = time.perf_counter()
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    instructors = course.instructors_notebook(assignment)
-    path = course.instructors(assignment).with_name("mutants.toml")
-    maxima = {
-        variants.exercise(cell): float(cell.metadata.nbgrader.points)
-        for cell in instructors.cells
-        if variants.is_test(cell)
-    }
-    mutants = read_mutants(path)
-    problems = _unsuited(mutants, maxima, instructors)
-    suited = [mutant for mutant in mutants if not _unsuited([mutant], maxima, instructors, counted=False)]
-    blank = variants.with_tests(student_version(instructors, assignment, course.root), instructors)
-    solution = _run(Variant("solution", None), instructors, lost=set())
-    unsolved = set(solution.errors)
-    consuming, leaving = variants.consuming(instructors), variants.leaving_names(instructors)
-    found = [
-        _run(Variant("blank", None), blank, lost=set(maxima)),
-        solution,
-        _run(Variant("solution that consumes its arguments", None), consuming, unsolved),
-        _run(Variant("solution that leaves names behind", None), leaving, unsolved),
-    ]
-    for mutant in suited:
-        variant = Variant(mutant.name, mutant.exercise)
-        found.append(_run(variant, variants.mutated(instructors, mutant), {mutant.exercise} | unsolved))
-        if mutant.exercise in unsolved:
-            variant.problems.append("proves nothing: the solution loses these points, too")
+    with tempfile.TemporaryDirectory(prefix="released-") as released:
+        spec = spec_of(course, assignment, Path(released))
+        maxima = {
+            exercise(cell): float(cell.metadata.nbgrader.points)
+            for cell in filter(is_test, spec.instructors.cells)
+        }
+        mutants = read_mutants(course.instructors(assignment).with_name("mutants.toml"))
+        problems = _unsuited(mutants, maxima, spec.instructors)
+        suited = [one for one in mutants if not _unsuited([one], maxima, spec.instructors, counted=False)]
+        found = list(_variants(spec.release, spec.instructors, suited, set(maxima)))
+        with Crew(spec, cores()) as crew:
+            by_number = {str(number): variant for number, variant in enumerate(found)}
+            jobs = ((number, Job(one.nb, together=one.alone)) for number, one in by_number.items())
+            for number, _, result in crew.results(jobs):
+                _read(by_number[number], result)
+    solution = next(variant for variant in found if variant.name == "solution")
+    for variant in found:
+        _judge(variant, unsolved=set(solution.errors) if variant is not solution else set())
     return Proof(assignment, maxima, found, problems, time.perf_counter() - start)
+
+
+def _variants(
+    blank: NotebookNode, solution: NotebookNode, mutants: list[Mutant], everything: set[str]
+) -> Iterator[Variant]:
+    """The notebooks to run, and what each must lose."""
+    yield Variant("blank", None, blank, everything)
+    yield Variant("solution", None, solution)
+    yield Variant("blank, by nbgrader alone", None, blank, everything, alone=True)
+    yield Variant("solution, by nbgrader alone", None, solution, alone=True)
+    yield Variant("solution that consumes its arguments", None, variants.consuming(solution), alone=True)
+    yield Variant("solution that leaves names behind", None, variants.leaving_names(solution), alone=True)
+    for mutant in mutants:
+        nb = variants.mutated(solution, mutant)
+        yield Variant(mutant.name, mutant.exercise, nb, {mutant.exercise})
 
 
 def read_mutants(path: Path) -> list[Mutant]:
@@ -137,7 +152,7 @@ def _unsuited(
 ) -> list[str]:
     """What is wrong with the mutants before anything runs."""
     solutions = {
-        cell.metadata.nbgrader.grade_id: cell.source for cell in instructors.cells if variants.is_answer(cell)
+        cell.metadata.nbgrader.grade_id: cell.source for cell in instructors.cells if is_answer(cell)
     }
     problems = []
     for mutant in mutants:
@@ -158,71 +173,43 @@ def _unsuited(
     return problems
 
 
-def _run(variant: Variant, nb: NotebookNode, lost: set[str]) -> Variant:
-    """Run the notebook, and note where it did not lose exactly the exercises `lost`."""
-    with _main_module() as namespace:
-        for number, cell in enumerate(nb.cells, start=1):
-            if cell.cell_type != "code":
-                continue
-            error = _execute(
-                cell.source, f"<{variant.exercise or 'all'}: {variant.name}, cell {number}>", namespace
+def _read(variant: Variant, result: Result) -> None:
+    """Note what each exercise of a variant earned, why it did not, and what else went wrong."""
+    if result.notebook is None or result.verdict.state:
+        variant.problems.append(f"could not be run: {result.verdict.reason}")
+        return
+    for number, cell in enumerate(result.notebook.cells, start=1):
+        if cell.cell_type != "code":
+            continue
+        error = next((output for output in cell.outputs if output.output_type == "error"), None)
+        said = _first_line(error) if error else ""
+        if is_test(cell):
+            variant.points[exercise(cell)] = score_of(cell, _QUIET) or 0.0
+            if error:
+                variant.errors[exercise(cell)] = said
+        elif error and not (variant.lost and is_answer(cell) and variant.exercise is None):
+            variant.problems.append(f"cell {number} ({exercise(cell)}) raised {said}")
+
+
+def _judge(variant: Variant, unsolved: set[str]) -> None:
+    """Note where a variant did not lose exactly what it must, besides what the solution loses."""
+    for name, points in variant.points.items():
+        error = variant.errors.get(name)
+        if (points == 0.0) != (name in variant.lost | unsolved):
+            variant.problems.append(
+                f"loses {name}: {error}" if error else f"is not caught by the tests of {name}"
             )
-            name = variants.exercise(cell)
-            if variants.is_test(cell):
-                points = float(cell.metadata.nbgrader.points)
-                variant.points[name] = 0.0 if error else points
-                if error:
-                    variant.errors[name] = error
-                if (variant.points[name] == 0.0) != (name in lost):
-                    variant.problems.append(_mistake(name, error))
-                elif error and variant.exercise == name and _is_broken(error):
-                    variant.problems.append(f"is not a wrong answer but a broken one: {_first_line(error)}")
-            elif error and not (variant.name == "blank" and variants.is_answer(cell)):
-                variant.problems.append(f"cell {number} ({name}) raised {_first_line(error)}")
-    return variant
+        elif error and variant.exercise == name and BROKEN.search(error):
+            variant.problems.append(f"is not a wrong answer but a broken one: {error}")
+    if variant.exercise in unsolved:
+        variant.problems.append("proves nothing: the solution loses these points, too")
 
 
-def _mistake(exercise: str, error: BaseException | None) -> str:
-    return f"loses {exercise}: {_first_line(error)}" if error else f"is not caught by the tests of {exercise}"
-
-
-def _is_broken(error: BaseException) -> bool:
-    """Whether the answer did not run at all: raised in the test, or, as a check reports it, in the call."""
-    return BROKEN.search(f"{type(error).__name__} {error}") is not None
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().split("\n")
-    return f"{type(error).__name__}: {text[0]}" if text[0] else type(error).__name__
-
-
-@contextlib.contextmanager
-def _main_module() -> Iterator[dict]:
-    """A new `__main__`, as a kernel's; the earlier one is put back."""
-    before = sys.modules["__main__"]
-    module = ModuleType("__main__")
-    module.__dict__.update(__builtins__=__builtins__, display=lambda *_, **__: None)
-    sys.modules["__main__"] = module
-    try:
-        yield module.__dict__
-    finally:
-        sys.modules["__main__"] = before
-
-
-def _execute(source: str, name: str, namespace: dict) -> BaseException | None:
-    """Run a cell quietly; what it raised, or None. inspect.getsource finds the functions it defines.
-
-    Magics are understood but there is no IPython to run them; one that runs is an error.
-    """
-    source = TransformerManager().transform_cell(source)
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    quiet = io.StringIO()
-    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-        try:
-            exec(compile(source, name, "exec", dont_inherit=True), namespace)
-        except (Exception, SystemExit) as error:
-            return error
-    return None
+def _first_line(error: NotebookNode) -> str:
+    """An error in a line; of a check, what was called and what came of it."""
+    lines = strip_ansi(error.evalue).strip().split("\n")
+    text = " ".join(lines[:2]) if error.ename == "CheckFailed" else lines[0]
+    return f"{error.ename}: {text}" if text else error.ename
 
 
 def table(proof: Proof) -> Table:

@@ -1,17 +1,11 @@
-"""From outputs to points."""
+"""From a cell's outputs to points."""
 
 import math
 import re
 from logging import Logger
 
-from nbconvert.exporters.exporter import ResourcesDict
 from nbformat import NotebookNode
 from nbgrader import utils
-from nbgrader.api import Grade, Gradebook
-from nbgrader.preprocessors import SaveAutoGrades
-
-from coursepkg.grading import record
-from coursepkg.grading.notes import noted
 
 #: How numpy 2 and torch print a number that is a cell's last value.
 _WRAPPED = re.compile(r"(?:np\.\w+|tensor)\((.*?)(?:, dtype=.*)?\)", re.DOTALL)
@@ -45,51 +39,3 @@ def _partial(output: NotebookNode, maximum: float, name: str, log: Logger) -> fl
     if bounded != points:
         log.warning("%s returned %s points of %g; %g were given", name, text, maximum, bounded)
     return bounded
-
-
-class SaveGrades(SaveAutoGrades):
-    """Stores the points of one notebook in the gradebook, and in our record what the gradebook has no place for.
-
-    Where nothing could be scored no score is stored, and a person is asked for. Manual grades are never touched; one
-    that had been settled stays settled while what it grades is unchanged.
-    """
-
-    def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
-        where = resources["nbgrader"]
-        with Gradebook(where["db_url"]) as gradebook:
-            self._earlier = record.load(gradebook, where["assignment"], where["student"])
-            self._now = record.Record(failed=noted(nb, "failed", ""), notes=list(noted(nb, "changes", [])))
-            submission = gradebook.find_submission_notebook(
-                where["notebook"], where["assignment"], where["student"]
-            )
-            present = {cell.metadata.nbgrader["grade_id"] for cell in nb.cells if utils.is_grade(cell)}
-            for grade in submission.grades:
-                if grade.name not in present:
-                    grade.auto_score, grade.needs_manual_grade = None, True
-                    self._now.notes.append(f"{grade.name} is missing from the notebook")
-            gradebook.db.commit()
-        nb, resources = super().preprocess(nb, resources)
-        with Gradebook(where["db_url"]) as gradebook:
-            record.save(gradebook, where["assignment"], where["student"], self._now)
-        return nb, resources
-
-    def _add_score(self, cell: NotebookNode, resources: ResourcesDict) -> None:
-        name = cell.metadata.nbgrader["grade_id"]
-        grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
-        score = None if self._now.failed else score_of(cell, self.log)
-        self._now.answers[name] = _graded_text(cell, score)
-        grade.needs_manual_grade = (
-            not self._settled(grade) if grade.manual_score is not None else score is None
-        )
-        grade.auto_score = score
-        self.gradebook.db.commit()
-
-    def _settled(self, grade: Grade) -> bool:
-        """Whether a person has graded exactly this before."""
-        unchanged = self._earlier.answers.get(grade.name) == self._now.answers[grade.name]
-        return unchanged and not grade.needs_manual_grade
-
-
-def _graded_text(cell: NotebookNode, score: float | None) -> str:
-    """What a person who grades the cell by hand would base the grade on."""
-    return utils.compute_checksum(cell) if utils.is_solution(cell) else f"{score}"

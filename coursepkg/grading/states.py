@@ -1,15 +1,16 @@
 """Where each submission stands, so that no missing grade is taken for a zero."""
 
 import glob
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from nbgrader.api import Assignment, Grade, Gradebook, MissingEntry, SubmittedAssignment
+from nbgrader.api import Assignment, Grade, Gradebook, SubmittedAssignment
 from nbgrader.coursedir import CourseDirectory
 
-from coursepkg.grading import record
+from coursepkg.grading import record, stamps
 
 
 class State(StrEnum):
@@ -18,8 +19,15 @@ class State(StrEnum):
     GRADED = "graded"
     MANUAL = "needs manual grading"
     FAILED = "failed"
+    TIMEOUT = "out of time"
+    MEMORY = "out of memory"
+    REFUSED = "refused"
     NOT_GRADED = "not graded"
     NOT_SUBMITTED = "not submitted"
+
+
+#: Submissions that could not be graded, though there is something to grade.
+BROKEN = (State.FAILED, State.TIMEOUT, State.MEMORY, State.REFUSED)
 
 
 @dataclass
@@ -28,6 +36,7 @@ class Standing:
 
     `raw` and `score`: the whole assignment before and after the late penalty; None until every part is graded. `automatic` and `manual`:
     the points of each part, of `automatic_max` and `manual_max`. `awaiting`: the cells a person must grade.
+    `failures`, `unanswered`, `sandbox`: as in record.Record.
     """
 
     student: str
@@ -41,43 +50,57 @@ class Standing:
     timestamp: datetime | None = None
     awaiting: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+    unanswered: list[str] = field(default_factory=list)
+    sandbox: str = ""
 
 
 def standings(gradebook: Gradebook, coursedir: CourseDirectory, assignment: Assignment) -> list[Standing]:
     """The standing of every student that the gradebook knows or who has submitted, in the order of their ids."""
+    known = record.load_all(gradebook, assignment.name)
+    submissions = {submission.student.id: submission for submission in assignment.submissions}
     students = {student.id for student in gradebook.students} | set(submitters(coursedir, assignment.name))
-    return [standing(gradebook, coursedir, assignment, student) for student in sorted(students)]
+    return [
+        _standing(
+            coursedir, assignment, student, submissions.get(student), known.get(student, record.Record())
+        )
+        for student in sorted(students)
+    ]
 
 
-def standing(
-    gradebook: Gradebook, coursedir: CourseDirectory, assignment: Assignment, student: str
+def _standing(
+    coursedir: CourseDirectory,
+    assignment: Assignment,
+    student: str,
+    submission: SubmittedAssignment | None,
+    known: record.Record,
 ) -> Standing:
     """The standing of one student."""
     submitted = folder(coursedir, "submitted", student, assignment.name)
-    known = record.load(gradebook, assignment.name, student)
-    try:
-        submission = gradebook.find_submission(assignment.name, student)
-    except MissingEntry:
-        if known.failed:
-            return Standing(student, State.FAILED, known.failed)
+    if submission is None:
         if submitted.is_dir():
             return Standing(student, State.NOT_GRADED, "collected, not graded yet")
         return Standing(student, State.NOT_SUBMITTED)
     result = Standing(student, State.GRADED, timestamp=submission.timestamp, notes=known.notes)
+    result.failures, result.unanswered, result.sandbox = known.failures, known.unanswered, known.sandbox
     autograded = folder(coursedir, "autograded", student, assignment.name)
     complete = all((autograded / f"{notebook.name}.ipynb").exists() for notebook in assignment.notebooks)
-    newer = _newer(coursedir, submitted, autograded)
+    newer = _newer(submitted, autograded)
     grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
     result.awaiting = [grade.name for grade in grades if grade.needs_manual_grade]
     if newer:
         result.state, result.reason = State.NOT_GRADED, "submitted again after it was graded"
     elif known.failed and (result.awaiting or not complete):
-        result.state, result.reason = State.FAILED, known.failed
+        result.state, result.reason = _failed(known), known.failed
     elif not complete:
         result.state, result.reason = State.FAILED, "nbgrader could not grade it; its log says why"
     else:
         _points(result, submission, grades)
     return result
+
+
+def _failed(known: record.Record) -> State:
+    return State(known.state) if known.state else State.FAILED
 
 
 def _points(result: Standing, submission: SubmittedAssignment, grades: list[Grade]) -> None:
@@ -126,13 +149,12 @@ def folder(coursedir: CourseDirectory, step: str, student: str, assignment: str)
 
 
 def submitters(coursedir: CourseDirectory, assignment: str) -> list[str]:
-    """The students of whom a submission has been collected."""
+    """The students of whom something has been collected."""
     pattern = folder(coursedir, "submitted", "*", assignment)
-    return sorted(Path(path).parent.name for path in glob.glob(str(pattern)) if Path(path).is_dir())
+    return sorted(Path(path).parent.name for path in glob.glob(str(pattern)) if os.path.lexists(path))
 
 
-def _newer(coursedir: CourseDirectory, submitted: Path, autograded: Path) -> bool:
+def _newer(submitted: Path, autograded: Path) -> bool:
     """Whether what was collected last is newer than what was graded."""
-    collected = coursedir.get_existing_timestamp(str(submitted))
-    graded = coursedir.get_existing_timestamp(str(autograded))
+    collected, graded = stamps.handed_in(submitted)[0], stamps.handed_in(autograded)[0]
     return collected is not None and graded is not None and collected > graded

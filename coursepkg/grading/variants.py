@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode, from_dict
-from nbgrader import utils
+
+from coursepkg.grading.cells import exercise, is_answer, is_locked, is_test
+from coursepkg.grading.engine.names import names_read, syntax
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,6 @@ class Mutant:
     name: str
     replace: str
     by: str
-
-
-def is_test(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and utils.is_grade(cell) and not utils.is_solution(cell)
-
-
-def is_answer(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and utils.is_solution(cell)
-
-
-def exercise(cell: NotebookNode) -> str:
-    """The exercise that a test cell or an answer belongs to."""
-    return cell.metadata.nbgrader.grade_id.removeprefix("test_")
 
 
 def mutated(instructors: NotebookNode, mutant: Mutant) -> NotebookNode:
@@ -47,11 +35,9 @@ def mutated(instructors: NotebookNode, mutant: Mutant) -> NotebookNode:
 
 def with_tests(released: NotebookNode, instructors: NotebookNode) -> NotebookNode:
     """The released notebook as it is graded: with its hidden tests put back."""
-    sources = {
-        cell.metadata.nbgrader.grade_id: cell.source for cell in instructors.cells if utils.is_locked(cell)
-    }
+    sources = {cell.metadata.nbgrader.grade_id: cell.source for cell in instructors.cells if is_locked(cell)}
     for cell in released.cells:
-        if utils.is_locked(cell):
+        if is_locked(cell):
             cell.source = sources[cell.metadata.nbgrader.grade_id]
     return released
 
@@ -114,21 +100,12 @@ def leaving_names(instructors: NotebookNode) -> NotebookNode:
 
 def _functions(source: str) -> list[str]:
     """The functions that a cell defines."""
-    return [node.name for node in _tree(source).body if isinstance(node, ast.FunctionDef)]
+    return [node.name for node in syntax(source).body if isinstance(node, ast.FunctionDef)]
 
 
 def _names(source: str) -> Iterator[str]:
     """The names that a cell imports or reads."""
-    for node in ast.walk(_tree(source)):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            yield node.id
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+    yield from names_read(source)
+    for node in ast.walk(syntax(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
             yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-
-
-def _tree(source: str) -> ast.Module:
-    """The cell's syntax; of one that is no Python nothing, as running it says what is wrong."""
-    try:
-        return ast.parse(TransformerManager().transform_cell(source))
-    except SyntaxError:
-        return ast.Module([], [])

@@ -1,6 +1,8 @@
 """The workers that grade a class on this machine, and the warm process that they and the students are forked from."""
 
 import contextlib
+import copy
+import itertools
 import os
 import queue
 import shutil
@@ -9,24 +11,31 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nbformat import NotebookNode
+from nbformat import NotebookNode, from_dict
 
-from coursepkg.grading.cells import is_answer
-from coursepkg.grading.engine.testcell import imports_of, names_defined
-from coursepkg.grading.sandbox import warm
+from coursepkg.grading import notes
+from coursepkg.grading.cells import is_answer, is_locked, is_test
+from coursepkg.grading.engine.names import imports_of, names_defined
+from coursepkg.grading.sandbox import bubblewrap, link
 from coursepkg.grading.sandbox.channel import Channel, Closed, Garbled, Late
 from coursepkg.grading.sandbox.limits import Limits
+from coursepkg.grading.verdicts import Verdict
 
 #: Levels of confinement, the safest first. "best" is the first that this machine has.
 LEVELS = ("namespaces", "landlock", "bubblewrap", "plain")
 #: Seconds beyond the notebook's own that a worker may take before it is taken for dead.
 PATIENCE = 120
-WARM = "import coursepkg.grading.engine.worker\nimport coursepkg.check\nimport IPython.display"
+
+
+def cores() -> int:
+    """How many submissions are examined at a time unless it is said."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,8 @@ class Spec:
     @property
     def imports(self) -> str:
         """The import statements of the instructor's notebook, one a line."""
-        lines = [line for cell in self.instructors.cells for line in imports_of(cell)]
+        code = [cell.source for cell in self.instructors.cells if cell.cell_type == "code"]
+        lines = [line for source in code for line in imports_of(source)]
         return "\n".join(dict.fromkeys(lines))
 
     @property
@@ -58,33 +68,62 @@ class Spec:
         return sorted({name for cell in cells for name in names_defined(cell.source)})
 
 
+@dataclass(frozen=True)
+class Job:
+    """A notebook to run, and the files beside it. `together`: its tests run in the student's process, as nbgrader alone
+    runs them; for proofs, never for grades."""
+
+    notebook: NotebookNode
+    files: dict[str, bytes] = field(default_factory=dict)
+    together: bool = False
+
+    def request(self) -> dict[str, Any]:
+        """What a worker is sent of it: its code, and the names of its files."""
+        cells = [
+            {"role": _role(cell), "source": cell.source, "place": place}
+            for place, cell in enumerate(self.notebook.cells, start=1)
+            if cell.cell_type == "code" and cell.source.strip()
+        ]
+        return {"cells": cells, "files": list(self.files), "together": self.together}
+
+    def with_outputs(self, cells: list[dict[str, Any]], verdict: Verdict, level: str) -> NotebookNode:
+        """The notebook as it came out, with notes on how."""
+        nb = copy.deepcopy(self.notebook)
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        for told in cells:
+            cell = nb.cells[told["place"] - 1]
+            cell.outputs, cell.execution_count = from_dict(told["outputs"]), told["count"]
+            if told["stopped"]:
+                notes.note(cell, stopped=told["stopped"])
+        notes.note(nb, sandbox=level)
+        if verdict.state:
+            notes.note(nb, failed=verdict.reason, state=verdict.state)
+        return nb
+
+
+def _role(cell: NotebookNode) -> str:
+    return "test" if is_test(cell) else "locked" if is_locked(cell) else "theirs"
+
+
 @dataclass
 class Result:
-    """One submission, examined. `notebook`: the text of the notebook with its outputs; None where there is none.
+    """One notebook, run. `notebook`: with its outputs; None where it was not the submission that failed."""
 
-    `state`, `reason`, `ours`: see verdicts.Verdict. `changes`: lines for the instructor. `unanswered`: answers that
-    were not found. `files`: those that came with the notebook. `sandbox`: how it was confined.
-    """
-
-    state: str
-    reason: str = ""
-    ours: bool = False
-    notebook: str | None = None
-    changes: list[str] = field(default_factory=list)
-    unanswered: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    sandbox: str = ""
-    seconds: float = 0.0
+    verdict: Verdict
+    notebook: NotebookNode | None = None
 
 
 class Crew:
-    """`jobs` workers for one assignment; a context manager. `level`: "best", or one of LEVELS at most."""
+    """`jobs` workers for one assignment; a context manager. `level`: "best", or one of LEVELS at most. `warm`: the warm
+    process, where it was started before."""
 
-    def __init__(self, spec: Spec, jobs: int = 1, level: str = "best") -> None:
-        self.spec, self.jobs = spec, max(1, jobs)
+    def __init__(
+        self, spec: Spec, jobs: int = 1, level: str = "best", warm: link.WarmProcess | None = None
+    ) -> None:
+        self.spec, self.jobs, self.warm = spec, max(1, jobs), warm
         self.wanted = LEVELS[0] if level == "best" else level
-        self.level = ""
-        self.problems: list[str] = []
 
     def __enter__(self) -> "Crew":
         self._folder = tempfile.mkdtemp(prefix="grading-")
@@ -106,52 +145,51 @@ class Crew:
             base.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def results(self, jobs: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, Result]]:
-        """The result of every (name, job), as they are ready. A job is {"folder": …} or {"notebook": …}."""
+    def results(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Job, Result]]:
+        """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed."""
         waiting: queue.SimpleQueue = queue.SimpleQueue()
         ready: queue.SimpleQueue = queue.SimpleQueue()
-        count = 0
-        for entry in jobs:
-            waiting.put(entry)
-            count += 1
-        stop = threading.Event()
         members = [
-            threading.Thread(target=self._work, args=(waiting, ready, stop), daemon=True)
-            for _ in range(min(self.jobs, count))
+            threading.Thread(target=self._work, args=(waiting, ready), daemon=True) for _ in range(self.jobs)
         ]
         for member in members:
             member.start()
+        source, under_way = iter(jobs), 0
         try:
-            for _ in range(count):
-                name, result = ready.get()
+            while True:
+                for entry in itertools.islice(source, 2 * self.jobs - under_way):
+                    waiting.put(entry)
+                    under_way += 1
+                if not under_way:
+                    return
+                name, job, result = ready.get()
+                under_way -= 1
                 if isinstance(result, BaseException):
                     raise result
-                yield name, result
+                yield name, job, result
         finally:
-            stop.set()
+            for _ in members:
+                waiting.put(None)
 
-    def _work(self, waiting: queue.SimpleQueue, ready: queue.SimpleQueue, stop: threading.Event) -> None:
-        """One worker's thread: hand out what is waiting until nothing is."""
+    def _work(self, waiting: queue.SimpleQueue, ready: queue.SimpleQueue) -> None:
+        """One worker's thread: hand out what is waiting until it is told to stop."""
         worker = None
         try:
-            while not stop.is_set():
-                try:
-                    name, job = waiting.get_nowait()
-                except queue.Empty:
-                    break
-                for attempt in (1, 2):
-                    worker = worker or self.base.worker(self._told())
+            while (entry := waiting.get()) is not None:
+                for _ in range(2):
                     try:
-                        ready.put((name, worker.do(job, self.spec.limits.notebook_seconds + PATIENCE)))
+                        worker = worker or self.base.worker(self._told())
+                        result = worker.do(entry[1], self.spec.limits.notebook_seconds + PATIENCE)
                         break
                     except (Closed, Late, Garbled) as error:
-                        worker.end()
+                        if worker:
+                            worker.end()
                         worker = None
-                        if attempt == 2:
-                            reason = f"its worker ended twice ({type(error).__name__}); try again"
-                            ready.put((name, Result("failed", reason, ours=True)))
+                        reason = f"its worker ended twice ({type(error).__name__}); try again"
+                        result = Result(Verdict("failed", reason, ours=True))
+                ready.put((*entry, result))
         except BaseException as error:
-            ready.put(("", error))
+            ready.put(("", None, error))
         finally:
             if worker:
                 worker.end()
@@ -160,71 +198,59 @@ class Crew:
         """What a worker is told first."""
         spec = self.spec
         return {
-            "assignment": spec.assignment,
-            "release": spec.release,
             "answers": spec.answers,
             "imports": spec.imports,
             "limits": asdict(spec.limits),
             "released": str(self.scratch / "released"),
             "scratch": str(self.scratch),
             "hidden": [str(path) for path in spec.hidden],
-            "level": self.level,
+            "level": self.base.level,
         }
+
+    @property
+    def level(self) -> str:
+        """How students' processes are confined."""
+        return self.base.level
 
     def _base(self) -> "WarmBase | ColdBase":
         if sys.platform == "linux" and self.wanted != "bubblewrap":
-            base = WarmBase(self.spec.imports, self.wanted, self.scratch)
-            self.level, self.problems = base.level, base.problems
-            if self.level != "plain" or self.wanted == "plain" or not shutil.which("bwrap"):
-                return base
-            base.close()
-            self.level = "bubblewrap"
-        else:
-            self.level = self.wanted if shutil.which("bwrap") else "plain"
-        return ColdBase()
+            return WarmBase(self.warm, self.spec.imports, self.wanted, self.scratch)
+        return ColdBase(self.wanted if self.wanted == "plain" or bubblewrap.is_there() else "plain")
 
 
 class Member:
     """A worker, as its owner sees it."""
 
-    def __init__(self, channel: Channel, end: Any) -> None:
-        self.channel, self.end = channel, end
+    def __init__(self, channel: Channel, level: str, end: Callable[[], None]) -> None:
+        self.channel, self.level, self.end = channel, level, end
 
-    def do(self, job: dict[str, Any], seconds: float) -> Result:
+    def do(self, job: Job, seconds: float) -> Result:
         """Raises Closed where the worker has ended, Late where it does not answer."""
-        self.channel.send(job)
-        told, buffers = self.channel.receive(seconds)
-        return Result(notebook=buffers[0].decode("utf-8", "surrogatepass") if buffers else None, **told)
+        self.channel.send(job.request(), list(job.files.values()))
+        told = self.channel.receive(seconds)[0]
+        verdict = Verdict(**told["verdict"])
+        return Result(verdict, None if verdict.ours else job.with_outputs(told["cells"], verdict, self.level))
 
 
 class WarmBase:
     """The warm process, from which workers are forked."""
 
-    def __init__(self, imports: str, level: str, scratch: Path) -> None:
-        ours, theirs = warm.pair()
-        file = theirs.socket.fileno()
-        with theirs.socket:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "coursepkg.grading.sandbox.warm", str(file)],
-                pass_fds=[file],
-                env=warm.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self.link, self.lock = ours, threading.Lock()
-        request = {"do": "prepare", "imports": f"{WARM}\n{imports}", "level": level, "root": str(scratch)}
-        told = self.ask(request)
-        self.level, self.problems = told["level"], told["problems"]
+    def __init__(self, warm: link.WarmProcess | None, imports: str, level: str, scratch: Path) -> None:
+        self.warm = warm or link.WarmProcess()
+        self.wanted, self.scratch = level, scratch
+        self.warm.promise({"do": "load", "imports": imports})
+
+    @cached_property
+    def level(self) -> str:
+        """How students' processes are confined; known when everything has been imported."""
+        return self.ask({"do": "confine", "level": self.wanted, "root": str(self.scratch)})["level"]
 
     def ask(self, request: dict, files: tuple[int, ...] = ()) -> dict:
         """Raises Closed where the warm process has ended."""
-        with self.lock:
-            try:
-                return self.link.ask(request, files)
-            except EOFError as error:
-                raise Closed from error
+        try:
+            return self.warm.ask(request, files)
+        except EOFError as error:
+            raise Closed from error
 
     def worker(self, told: dict[str, Any]) -> Member:
         """A new worker, told what it is to know."""
@@ -241,20 +267,18 @@ class WarmBase:
             with contextlib.suppress(Closed):
                 self.ask({"do": "end", "pid": pid})
 
-        return Member(channel, end)
+        return Member(channel, told["level"], end)
 
     def close(self) -> None:
         """End it, and with it all that it has forked."""
-        self.link.socket.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.warm.close()
 
 
 class ColdBase:
     """Workers that are Pythons of their own."""
+
+    def __init__(self, level: str) -> None:
+        self.level = level
 
     def worker(self, told: dict[str, Any]) -> Member:
         process = subprocess.Popen(
@@ -273,7 +297,7 @@ class ColdBase:
                     stream.close()
             process.wait()
 
-        return Member(channel, end)
+        return Member(channel, told["level"], end)
 
     def close(self) -> None:
         """There is nothing that outlives the workers."""

@@ -16,7 +16,7 @@ from coursepkg.grading.sandbox import bubblewrap
 from coursepkg.grading.sandbox.channel import Channel
 from coursepkg.grading.sandbox.confine import NOT_CONFINED, OUT_OF_MEMORY, Cell
 from coursepkg.grading.sandbox.limits import Limits
-from coursepkg.grading.sandbox.warm import Link, cell_request, environment
+from coursepkg.grading.sandbox.link import Link, environment
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Student(Protocol):
 
     channel: Channel
 
-    def end(self) -> End:
-        """End it and all that it has started."""
+    def end(self, wait: bool) -> End:
+        """End it and all that it has started. Without `wait` that is under way, and how it ended is not known."""
 
 
 class Launcher(Protocol):
@@ -44,6 +44,18 @@ class Launcher(Protocol):
 
     def start(self, files: Path) -> Student:
         """A process in a folder that holds `files`."""
+
+
+def cell_request(cell: Cell) -> dict:
+    """A request for a student's process; the file that goes with it is its channel."""
+    return {
+        "do": "student",
+        "level": cell.level,
+        "root": str(cell.root),
+        "files": str(cell.files),
+        "hidden": [str(path) for path in cell.hidden],
+        "limits": asdict(cell.limits),
+    }
 
 
 class Forking:
@@ -69,9 +81,9 @@ class Forked:
     link: Link
     pid: int
 
-    def end(self) -> End:
+    def end(self, wait: bool) -> End:
         self.channel.close()
-        return ended(self.link.ask({"do": "end", "pid": self.pid})["status"])
+        return ended(self.link.ask({"do": "end", "pid": self.pid, "wait": wait})["status"])
 
 
 class Spawning:
@@ -105,7 +117,7 @@ class Spawned:
     channel: Channel
     process: subprocess.Popen
 
-    def end(self) -> End:
+    def end(self, wait: bool) -> End:
         if os.name == "posix":
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -131,7 +143,16 @@ def ended(status: int) -> End:
 
 def _inherited() -> dict[str, str]:
     """What Windows cannot start Python without."""
-    names = ("SYSTEMROOT", "SYSTEMDRIVE", "TEMP", "TMP", "APPDATA", "LOCALAPPDATA", "USERPROFILE", "HOMEDRIVE")
+    names = (
+        "SYSTEMROOT",
+        "SYSTEMDRIVE",
+        "TEMP",
+        "TMP",
+        "APPDATA",
+        "LOCALAPPDATA",
+        "USERPROFILE",
+        "HOMEDRIVE",
+    )
     return {name: os.environ[name] for name in names if name in os.environ} if os.name == "nt" else {}
 
 

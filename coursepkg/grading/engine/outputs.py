@@ -1,16 +1,12 @@
-"""A cell's outputs: those that came from the student's process, made sure of, and those that say why it was stopped."""
+"""A cell's outputs that came from the student's process, made sure of; and the one that says why it was stopped."""
 
 from typing import Any
-
-from nbformat import NotebookNode, from_dict
-
-from coursepkg.grading.notes import note
 
 #: Outputs of one cell that are kept.
 MOST = 2000
 
 
-def cleaned(sent: Any, kept: int) -> list[NotebookNode]:
+def cleaned(sent: Any, kept: int) -> list[dict]:
     """The outputs among what was sent, of at most `kept` characters, give or take an error's."""
     found, room = [], kept + 300_000
     for entry in sent[:MOST] if isinstance(sent, list) else []:
@@ -20,7 +16,7 @@ def cleaned(sent: Any, kept: int) -> list[NotebookNode]:
         room -= len(repr(output))
         if room < 0:
             break
-        found.append(from_dict(output))
+        found.append(output)
     return found
 
 
@@ -36,8 +32,9 @@ def _output(entry: dict) -> dict | None:
         return {"output_type": kind, **texts, "traceback": traceback}
     if kind not in ("display_data", "execute_result"):
         return None
-    data, metadata = entry.get("data"), entry.get("metadata")
-    output = {"output_type": kind, "data": _bundle(data), "metadata": metadata if isinstance(metadata, dict) else {}}
+    metadata = entry.get("metadata")
+    output = {"output_type": kind, "data": _bundle(entry.get("data"))}
+    output["metadata"] = metadata if isinstance(metadata, dict) else {}
     if kind == "execute_result":
         number = entry.get("execution_count")
         output["execution_count"] = number if type(number) is int else None
@@ -48,17 +45,15 @@ def _bundle(data: Any) -> dict:
     """Of each kind the text; JSON kinds may hold more than text."""
     if not isinstance(data, dict):
         return {}
-    return {str(kind): value if kind.endswith("json") else _text(value) for kind, value in data.items()}
+    return {kind: value if kind.endswith("json") else _text(value) for kind, value in data.items()}
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def end_with(cell: NotebookNode, name: str, reason: str) -> None:
-    """Give the cell an error output in place of what its interruption left."""
-    cell.outputs = [output for output in cell.outputs if output.output_type != "error"]
+def ended_with(outputs: list[dict], name: str, reason: str) -> list[dict]:
+    """The outputs with an error in place of what the interruption left."""
     shown = [f"\x1b[0;31m{name}\x1b[0m: {reason}"]
     error = {"output_type": "error", "ename": name, "evalue": reason, "traceback": shown}
-    cell.outputs.append(from_dict(error))
-    note(cell, stopped=reason)
+    return [output for output in outputs if output["output_type"] != "error"] + [error]

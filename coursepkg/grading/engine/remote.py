@@ -34,8 +34,10 @@ class Nonsense(Gone):
 class Session:
     """Requests to one student's process. `seconds_left` gives what the cell that runs may still take."""
 
-    def __init__(self, channel: Channel, seconds_left: Callable[[], float]) -> None:
-        self.channel, self.seconds_left = channel, seconds_left
+    seconds_left: Callable[[], float]
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
         self.sources: list[str] = []
         self._asked = 0
         self._callbacks: list[Callable] = []
@@ -138,7 +140,10 @@ class Session:
             answer = {"value": self.packed(self._callbacks[number](*arguments[0], **arguments[1]), buffers)}
         except Exception as error:
             known = getattr(builtins, type(error).__name__, None) is type(error)
-            answer, buffers = {"raised": type(error).__name__ if known else "RuntimeError", "text": str(error)}, []
+            answer, buffers = (
+                {"raised": type(error).__name__ if known else "RuntimeError", "text": str(error)},
+                [],
+            )
         self.channel.send(answer, buffers)
 
     def _stand_in(self, content: Any) -> "Remote":
@@ -208,13 +213,18 @@ class RemoteAnswer:
     def __init__(self, function: RemoteFunction) -> None:
         self.function, self.name = function, function.__name__
 
+    def refuse_changed_checks(self, packages: tuple[ModuleType, ...]) -> None:
+        """The student's process has no hold on these."""
+
     def refuse_the_packages_own(self, packages: tuple[ModuleType, ...]) -> None:
         """Looks into the cells that ran, and not at what the student's process says of the function."""
         sources = self.function.coursepkg_session.sources
         skeletons = {one for source in sources for one in ownwork.skeletons_in(source, {self.name})}
         ownwork.refuse_own(self.name, self.function.coursepkg_module, skeletons, packages)
 
-    def call(self, args: tuple, kwargs: dict, packages: tuple[ModuleType, ...], seconds: float) -> answers.Outcome:
+    def call(
+        self, args: tuple, kwargs: dict, packages: tuple[ModuleType, ...], seconds: float
+    ) -> answers.Outcome:
         session, buffers = self.function.coursepkg_session, []
         packed = session.packed((args, kwargs), buffers)
         where = {"object": self.function.coursepkg_number, "args": packed}

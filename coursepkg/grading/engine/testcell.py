@@ -7,11 +7,11 @@ import linecache
 import sys
 import traceback
 from collections.abc import Iterator
-from types import ModuleType
+from functools import cache
+from types import CodeType, ModuleType
 from typing import Any
 
 from IPython.core.inputtransformer2 import TransformerManager
-from nbformat import NotebookNode
 
 from coursepkg.check.limits import TookTooLong
 from coursepkg.grading.engine.remote import Gone
@@ -52,42 +52,21 @@ class Bench:
 
     def _execute(self, source: str, name: str) -> Any:
         """Run the cell; the value of its last line, if that is an expression."""
-        source = TransformerManager().transform_cell(source)
-        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        tree = ast.parse(source, name)
-        last = None
-        if tree.body and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";"):
-            last = ast.Expression(tree.body.pop().value)
-        exec(compile(tree, name, "exec", dont_inherit=True), self.module.__dict__)
-        return eval(compile(last, name, "eval", dont_inherit=True), self.module.__dict__) if last else None
+        body, last = _compiled(source, name)
+        exec(body, self.module.__dict__)
+        return eval(last, self.module.__dict__) if last else None
 
 
-def names_read(source: str) -> list[str]:
-    """The names that a cell reads, sorted; those that it only defines are none of them."""
-    try:
-        tree = ast.parse(TransformerManager().transform_cell(source))
-    except SyntaxError:
-        return []
-    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return sorted(read)
-
-
-def names_defined(source: str) -> list[str]:
-    """The names that a cell defines at its top level, sorted: functions, classes, imports and assigned names."""
-    try:
-        tree = ast.parse(TransformerManager().transform_cell(source))
-    except SyntaxError:
-        return []
-    found: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        else:
-            stored = (n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-            found |= {name.id for name in stored}
-    return sorted(found)
+@cache
+def _compiled(source: str, name: str) -> tuple[CodeType, CodeType | None]:
+    """The cell without its last line, if that is an expression, and that expression."""
+    source = TransformerManager().transform_cell(source)
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    tree = ast.parse(source, name)
+    last = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr) and not source.rstrip().endswith(";"):
+        last = compile(ast.Expression(tree.body.pop().value), name, "eval", dont_inherit=True)
+    return compile(tree, name, "exec", dont_inherit=True), last
 
 
 def _result(value: Any, number: int) -> dict:
@@ -129,14 +108,3 @@ def _main(module: ModuleType) -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = before
-
-
-def imports_of(cell: NotebookNode) -> list[str]:
-    """The import statements of a code cell, at its top level or below, each as a line."""
-    if cell.cell_type != "code":
-        return []
-    try:
-        tree = ast.parse(TransformerManager().transform_cell(cell.source))
-    except SyntaxError:
-        return []
-    return [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]

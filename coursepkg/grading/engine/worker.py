@@ -1,101 +1,62 @@
-"""A worker: takes one submission after the other, and gives each back as a notebook with outputs and a verdict.
+"""A worker: takes one notebook after the other, and gives back the outputs of its cells and a verdict.
 
-It is trusted: it holds the tests, and it reads what students hand in, but runs nothing of it.
+It is trusted: it holds the tests, and what students hand in is text to it.
 """
 
 import os
 import shutil
 import tempfile
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from nbformat import NotebookNode
-
-from coursepkg.grading import notes
-from coursepkg.grading.engine.examiner import examine
+from coursepkg.grading.engine.examiner import CodeCell, examine
 from coursepkg.grading.engine.launch import Forking, Launcher, Spawning, remove
-from coursepkg.grading.intake import files as intake
-from coursepkg.grading.intake.skeleton import rebuild
 from coursepkg.grading.sandbox.channel import Channel, Closed
 from coursepkg.grading.sandbox.limits import Limits
-from coursepkg.grading.sandbox.warm import Link
+from coursepkg.grading.sandbox.link import Link
 from coursepkg.grading.verdicts import Verdict
 
 
 class Worker:
-    """One assignment's worker. `spec`: see engine.crew."""
+    """One assignment's worker. `told`: see engine.crew."""
 
-    def __init__(self, spec: dict[str, Any], link: Link | None) -> None:
-        self.assignment = spec["assignment"]
-        self.release = nbformat.from_dict(spec["release"])
-        self.answers = frozenset(spec["answers"])
-        self.limits = Limits(**spec["limits"])
-        self.released = Path(spec["released"])
-        self.scratch = Path(spec["scratch"])
-        hidden = tuple(Path(path) for path in spec["hidden"])
+    def __init__(self, told: dict[str, Any], link: Link | None) -> None:
+        self.answers = frozenset(told["answers"])
+        self.limits = Limits(**told["limits"])
+        self.released, self.scratch = Path(told["released"]), Path(told["scratch"])
+        hidden = tuple(Path(path) for path in told["hidden"])
         self.launcher: Launcher
         if link is None:
-            self.launcher = Spawning(spec["level"], spec["imports"], hidden, self.limits)
+            self.launcher = Spawning(told["level"], told["imports"], hidden, self.limits)
         else:
-            self.launcher = Forking(link, spec["level"], self.scratch / "root", hidden, self.limits)
+            self.launcher = Forking(link, told["level"], self.scratch / "root", hidden, self.limits)
 
-    def do(self, job: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        """Take a submission's folder, or run a notebook as it is; the result, and the notebook's text."""
-        started = time.perf_counter()
-        result: dict[str, Any] = {"changes": [], "unanswered": [], "files": []}
-        nb = None
-        try:
-            nb, folder = self._taken(job, result)
-            verdict = self._run(nb, folder, result["files"])
-        except intake.Refused as refused:
-            verdict = Verdict("refused", str(refused))
-        except OSError as error:
-            verdict = Verdict("failed", f"{type(error).__name__}: {error}", ours=True)
-        result |= {"state": verdict.state, "reason": verdict.reason, "ours": verdict.ours}
-        result |= {"sandbox": self.launcher.level, "seconds": time.perf_counter() - started}
-        return result, [] if nb is None else [nbformat.writes(nb).encode("utf-8", "surrogatepass")]
-
-    def _taken(self, job: dict[str, Any], result: dict[str, Any]) -> tuple[NotebookNode, Path | None]:
-        """The notebook to run, on the release's skeleton, and the folder of the files that came with it."""
-        if "notebook" in job:
-            return nbformat.from_dict(job["notebook"]), None
-        folder = Path(job["folder"])
-        taken = intake.take(folder, self.assignment, self._released_names())
-        rebuilt = rebuild(taken.notebook, self.release)
-        result["changes"] = [*taken.notes, *rebuilt.notes, *rebuilt.flagged]
-        result["unanswered"], result["files"] = rebuilt.missing, taken.files
-        notes.clear(rebuilt.nb)
-        notes.note(rebuilt.nb, changes=result["changes"])
-        return rebuilt.nb, folder
-
-    def _run(self, nb: NotebookNode, folder: Path | None, files: list[str]) -> Verdict:
+    def do(self, job: dict[str, Any], buffers: list[bytes]) -> dict[str, Any]:
+        """Run the cells of a job beside its files; the verdict and the cells."""
+        cells = [CodeCell(**cell) for cell in job["cells"]]
         place = Path(tempfile.mkdtemp(prefix="notebook-", dir=self.scratch))
         try:
-            for name in files:
+            for name, content in zip(job["files"], buffers, strict=True):
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / name, place / name, follow_symlinks=False)
+                (place / name).write_bytes(content)
             shutil.copytree(self.released, place, dirs_exist_ok=True)
-            return examine(nb, self.launcher, place, self.limits, self.answers)
+            verdict = examine(cells, self.launcher, place, self.limits, self.answers, job["together"])
+        except OSError as error:
+            verdict = Verdict("failed", f"{type(error).__name__}: {error}", ours=True)
         finally:
             remove(place)
-
-    def _released_names(self) -> list[str]:
-        found = (path for path in self.released.rglob("*") if path.is_file())
-        return sorted(path.relative_to(self.released).as_posix() for path in found)
+        return {"verdict": asdict(verdict), "cells": [asdict(cell) for cell in cells]}
 
 
 def main(channel: Channel, link: Link | None, _: str = "") -> None:
     """Work until the owner is gone."""
-    spec = channel.receive()[0]
-    os.chdir(spec["released"])
-    worker = Worker(spec, link)
+    told = channel.receive()[0]
+    os.chdir(told["released"])
+    worker = Worker(told, link)
     while True:
         try:
-            job, _ = channel.receive()
-            result, buffers = worker.do(job)
-            channel.send(result, buffers)
+            channel.send(worker.do(*channel.receive()))
         except (Closed, EOFError):
             return
 

@@ -7,6 +7,11 @@ from coursepkg.grading.sandbox import jail
 from coursepkg.grading.sandbox.limits import Limits
 
 
+def is_there() -> bool:
+    """Whether this machine has it."""
+    return shutil.which("bwrap") is not None
+
+
 def command(python: list[str], files: Path, hidden: tuple[Path, ...], limits: Limits) -> list[str]:
     """bwrap's command line: libraries to read, nothing of `hidden`, a copy of nothing; `files` to read and write."""
     found = shutil.which("bwrap")

@@ -60,7 +60,9 @@ class _Encoder:
             real = float.__float__(value)
             return real if math.isfinite(real) else {"float": repr(real)}
         if isinstance(value, complex):
-            return {"complex": [float.hex(complex.real.__get__(value)), float.hex(complex.imag.__get__(value))]}
+            return {
+                "complex": [float.hex(complex.real.__get__(value)), float.hex(complex.imag.__get__(value))]
+            }
         if isinstance(value, list):
             return [self.encode(item, depth + 1) for item in list.__iter__(value)]
         if isinstance(value, dict):
@@ -85,7 +87,9 @@ class _Encoder:
         return len(self.buffers) - 1
 
     def _array(self, value: np.ndarray) -> dict:
-        return {"array": [value.dtype.str, list(value.shape), self._buffer(np.ascontiguousarray(value).tobytes())]}
+        return {
+            "array": [value.dtype.str, list(value.shape), self._buffer(np.ascontiguousarray(value).tobytes())]
+        }
 
     def _tensor(self, value: torch.Tensor) -> dict:
         plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -65,7 +65,13 @@ def supervise(cell: Cell, run: Callable[[], None]) -> None:
 
 def _in_namespaces(cell: Cell, run: Callable[[], None], user: int | None) -> int:
     """Make the namespaces; their first process builds the file system and watches the student's."""
-    flags = system.CLONE_NEWNS | system.CLONE_NEWPID | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
+    flags = (
+        system.CLONE_NEWNS
+        | system.CLONE_NEWPID
+        | system.CLONE_NEWNET
+        | system.CLONE_NEWIPC
+        | system.CLONE_NEWUTS
+    )
     if user is None:
         ids = {"uid_map": f"{NOBODY} {os.geteuid()} 1", "gid_map": f"{NOBODY} {os.getegid()} 1"}
         system.unshare(flags | system.CLONE_NEWUSER)

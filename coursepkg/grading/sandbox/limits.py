@@ -51,7 +51,9 @@ def used(pids: list[int]) -> int:
         try:
             with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
                 total += sum(
-                    int(line.split()[1]) * 1024 for line in file if line.startswith(("Pss_Anon:", "Pss_Shmem:"))
+                    int(line.split()[1]) * 1024
+                    for line in file
+                    if line.startswith(("Pss_Anon:", "Pss_Shmem:"))
                 )
         except OSError:
             continue  # it has just ended

@@ -43,7 +43,9 @@ class Served:
         try:
             self.channel.send(reply, buffers)
         except (Garbled, ValueError, TypeError, RecursionError, MemoryError):
-            self.channel.send({"id": reply.get("id"), "unsendable": "a value that is too large to be handed over"})
+            self.channel.send(
+                {"id": reply.get("id"), "unsendable": "a value that is too large to be handed over"}
+            )
 
     def _answered(self, message: dict, buffers: list[bytes]) -> tuple[dict, list[bytes]]:
         made: list[bytes] = []
@@ -150,7 +152,9 @@ def _described(error: BaseException) -> dict:
         text = str(error)[:MOST_TEXT]
     except BaseException:
         text = ""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "coursepkg" not in frame.filename]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "coursepkg" not in frame.filename
+    ]
     names = [base.__name__[:MOST_TEXT] for base in type(error).__mro__]
     return {"classes": names, "text": text, "line": frames[-1].lineno if frames else None}
 

@@ -45,7 +45,8 @@ def unshare(flags: int) -> None:
 def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     texts = [None if text is None else text.encode() for text in (source, target, kind, options)]
     _checked(
-        _libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3]), f"mount {kind} at {target}"
+        _libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3]),
+        f"mount {kind} at {target}",
     )
 
 
@@ -62,7 +63,9 @@ def read_only(target: str, recursive: bool = True, attributes: int = MS_RDONLY |
     wanted = _MountAttributes(attributes, 0, 0, 0)
     flags = AT_RECURSIVE if recursive else 0
     size = ctypes.sizeof(wanted)
-    syscall(f"read-only {target}", MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, ctypes.byref(wanted), size)
+    syscall(
+        f"read-only {target}", MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, ctypes.byref(wanted), size
+    )
 
 
 def pivot_root(new: str) -> None:

@@ -8,90 +8,22 @@ forked from here and not from a worker, so it has never held a test.
 import contextlib
 import gc
 import importlib
-import json
 import os
 import selectors
 import signal
 import socket
 import sys
-import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from coursepkg.grading.sandbox import student, system
 from coursepkg.grading.sandbox.channel import Channel
 from coursepkg.grading.sandbox.confine import LEVELS, NOT_CONFINED, Cell, supervise
 from coursepkg.grading.sandbox.limits import Limits
+from coursepkg.grading.sandbox.link import Link, pair
 from coursepkg.grading.sandbox.shell import Shell
-
-#: Variables of the owner that the warm process inherits; no key or password of theirs is among them.
-KEPT = ("LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "COVERAGE_PROCESS_START")
-SET = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "PYTHONHASHSEED": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONIOENCODING": "utf-8",
-    "PYTHONUTF8": "1",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-}
-#: Bytes of a request.
-_LONGEST = 2**16
-
-
-class Link:
-    """One end of a connection on which requests go to the warm process, with open files, and answers come back."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-
-    def send(self, message: dict, files: tuple[int, ...] = ()) -> None:
-        socket.send_fds(self.socket, [json.dumps(message).encode()], list(files))
-
-    def receive(self) -> tuple[dict, list[int]]:
-        """The next message. Raises EOFError where the other side is gone."""
-        try:
-            text, files, _, _ = socket.recv_fds(self.socket, _LONGEST, 4)
-        except OSError as error:
-            raise EOFError from error
-        if not text:
-            raise EOFError
-        return json.loads(text), files
-
-    def ask(self, message: dict, files: tuple[int, ...] = ()) -> dict:
-        """Send a request and wait for its answer. Raises EOFError."""
-        try:
-            self.send(message, files)
-        except OSError as error:
-            raise EOFError from error
-        return self.receive()[0]
-
-
-def pair() -> tuple[Link, Link]:
-    """Two connected links."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return Link(ours), Link(theirs)
-
-
-def cell_request(cell: Cell) -> dict:
-    """A request for a student's process; the file that goes with it is its channel."""
-    return {
-        "do": "student",
-        "level": cell.level,
-        "root": str(cell.root),
-        "files": str(cell.files),
-        "hidden": [str(path) for path in cell.hidden],
-        "limits": asdict(cell.limits),
-    }
 
 
 class Warm:
@@ -103,11 +35,10 @@ class Warm:
         self.owner = owner
         self.shell = Shell()
         self.forked: set[int] = set()
+        self.ending: set[int] = set()
 
     def serve(self) -> None:
         """Answer requests until the owner is gone."""
-        gc.collect()
-        gc.freeze()
         while True:
             for key, _ in self.selector.select():
                 link: Link = key.data
@@ -123,22 +54,30 @@ class Warm:
                 link.send(getattr(self, request.pop("do"))(files, **request))
                 for file in files:
                     os.close(file)
+            self._reap()
 
-    def prepare(self, _: list[int], imports: str, level: str, root: str) -> dict:
-        """Run import statements, of which some may fail; the level at which students' processes will be confined."""
+    def load(self, _: list[int], imports: str) -> dict:
+        """Run import statements, of which some may fail: the notebook will say so itself."""
         problems = []
         for line in imports.splitlines():
             try:
                 exec(line, {})
             except Exception as error:
                 problems.append(f"{line}: {type(error).__name__}: {error}")
-        threads = len(os.listdir("/proc/self/task"))
-        return {"level": self._best(level, root), "threads": threads, "problems": problems}
+        gc.collect()
+        gc.freeze()
+        return {"threads": len(os.listdir("/proc/self/task")), "problems": problems}
+
+    def confine(self, _: list[int], level: str, root: str) -> dict:
+        """The level at which students' processes can be confined, at most `level`. `root`: a folder to try it in."""
+        return {"level": self._best(level, root)}
 
     def worker(self, opened: list[int], module: str, argument: str) -> dict:
         """Fork a worker: it calls `main` of a module with its channel, its link to this process and the argument."""
         ours, theirs = pair()
-        pid = self._fork([opened[0], theirs.socket.fileno()], lambda: _work(module, opened[0], theirs, argument))
+        pid = self._fork(
+            [opened[0], theirs.socket.fileno()], lambda: _work(module, opened[0], theirs, argument)
+        )
         theirs.socket.close()
         self.selector.register(ours.socket, selectors.EVENT_READ, ours)
         return {"pid": pid}
@@ -150,16 +89,27 @@ class Warm:
         cell = Cell(level, Path(root), Path(files), tuple(map(Path, hidden)), Limits(**limits))
         return {"pid": self._fork(opened, lambda: supervise(cell, lambda: self._study(opened[0])))}
 
-    def end(self, _: list[int], pid: int) -> dict:
-        """End a process that was forked here, and all below it; its exit status."""
-        self.forked.discard(pid)
+    def end(self, _: list[int], pid: int, wait: bool = True) -> dict:
+        """End a process that was forked here, and all below it; its exit status, if that is waited for."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+        if not wait:
+            self.ending.add(pid)
+            return {"status": 0}
+        self.forked.discard(pid)
+        self.ending.discard(pid)
         try:
             status = os.waitpid(pid, 0)[1]
         except ChildProcessError:
             return {"status": 0}
         return {"status": 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)}
+
+    def _reap(self) -> None:
+        """Forget those that have ended since they were told to."""
+        for pid in sorted(self.ending):
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                self.ending.discard(pid)
+                self.forked.discard(pid)
 
     def _end_all(self) -> None:
         for pid in sorted(self.forked):
@@ -212,12 +162,6 @@ def _keep_open(files: list[int]) -> None:
     os.closerange(start, 65536)
 
 
-def environment() -> dict[str, str]:
-    """What a warm process finds in its environment."""
-    path = os.pathsep.join([sysconfig.get_path("scripts"), "/usr/local/bin", "/usr/bin", "/bin"])
-    return {name: os.environ[name] for name in KEPT if name in os.environ} | SET | {"PATH": path}
-
-
 def main() -> None:
     """`python -m coursepkg.grading.sandbox.warm FILE`: serve on that inherited socket."""
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -225,6 +169,7 @@ def main() -> None:
     owner = Link(socket.socket(fileno=int(sys.argv[1])))
     assert threading.active_count() == 1
     Warm(owner).serve()
+    os._exit(0)  # giving back the memory of all that was imported takes a second
 
 
 if __name__ == "__main__":
