@@ -1,6 +1,7 @@
 """The `coursepkg` command. What a command needs is imported when it runs, so that --help answers at once."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,14 @@ def doctor(
     raise typer.Exit(any(finding.state is State.BROKEN for finding in findings))
 
 
+def _begin_to_warm_up() -> None:
+    """Start the process that submissions are forked from, where there is one: it imports while this one does."""
+    from coursepkg.grading.sandbox import link
+
+    if sys.platform == "linux":
+        link.shared()
+
+
 @app.command()
 def grade(
     assignment: Annotated[str, typer.Argument(help="The assignment, for example 01_memory.")],
@@ -61,18 +70,15 @@ def grade(
 
     Cut off at any moment, the same command goes on where it was.
     """
-    from coursepkg.grading.sandbox import link
+    _begin_to_warm_up()
+    from coursepkg.grading import classroom
+    from coursepkg.grading.course import CourseError
 
-    with link.early() as warm:
-        from coursepkg.grading import classroom
-        from coursepkg.grading.course import CourseError
-
-        try:
-            options = {"jobs": jobs, "sandbox": sandbox, "feedback": feedback, "warm": warm}
-            classroom.main(assignment, force, student or (), to, **options)
-        except CourseError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(1) from None
+    try:
+        classroom.main(assignment, force, student or (), to, jobs=jobs, sandbox=sandbox, feedback=feedback)
+    except CourseError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -80,6 +86,7 @@ def prove(
     assignments: Annotated[list[str] | None, typer.Argument(help="Which assignments. Default: all.")] = None,
 ) -> None:
     """Prove that tests tell right from wrong: blank earns 0, the solution all, each mutant loses its exercise."""
+    _begin_to_warm_up()
     from coursepkg.grading import prove as proving
     from coursepkg.grading.course import CourseError
 

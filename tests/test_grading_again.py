@@ -5,8 +5,8 @@ import pytest
 
 from coursepkg.grading import classroom as grading
 from coursepkg.grading.course import CourseError
+from coursepkg.grading.pages import OURS
 from coursepkg.grading.states import State
-from coursepkg.grading.submissions import OURS, Submissions
 from tests import classroom
 from tests.test_grading_class import make_class, regrade, submit
 from tests.test_grading_feedback import page

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -24,6 +25,8 @@ from tests import classroom
 NAME = classroom.MINI
 MEMORY = "01_memory"
 SOLVED = {"double": classroom.DOUBLE, "largest": classroom.LARGEST, "why": classroom.ANSWER}
+BLANK = "YOUR ANSWER HERE"
+BOTH = f"{classroom.DOUBLE}\n\n{classroom.LARGEST}"
 STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
 
 
@@ -236,7 +239,8 @@ def test_which_files_may_lie_beside_it_and_why_others_may_not(tmp_path) -> None:
     folder = submitted(tmp_path)
     for name in (
         "data.csv timestamp.txt submission_secret.txt .hidden .git/config __pycache__/a.txt helper.py sub/torch.so "
-        "Setup.CFG old.ipynb numbers.csv Ünïcode.txt sub/x/ok.txt con.txt a/b/c/d/e/f/deep.txt libx.so.1 matplotlibrc"
+        "Setup.CFG old.ipynb numbers.csv Ünïcode.txt sub/x/ok.txt con.txt a/b/c/d/e/f/deep.txt libx.so.1 matplotlibrc "
+        "Numbers2.csv"
     ).split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
@@ -267,7 +271,7 @@ def test_which_files_may_lie_beside_it_and_why_others_may_not(tmp_path) -> None:
             "it is a pipe, a socket or a device",
         )
         expected |= {"a?b.csv": odd, "what?.csv": odd, "link.csv": is_link, "links": is_link, "pipe": special}
-    taken = take(folder, NAME, released=["Numbers.csv", f"{NAME}.ipynb", "given/data.csv"])
+    taken = take(folder, NAME, released=["Numbers.csv", "numbers2.csv", f"{NAME}.ipynb", "given/data.csv"])
     assert taken.files == ["data.csv", "sub/x/ok.txt", "Ünïcode.txt"]
     assert dict(note.split(" was left out: ") for note in taken.notes) == expected
 
@@ -313,8 +317,15 @@ def test_only_so_many_files_and_bytes(tmp_path) -> None:
 def test_what_is_read_of_a_notebook(tmp_path) -> None:
     picture = {"a.png": {"image/png": "AAAA"}}
     attached = {"a.png": {"image/png": ["AA", "AA"]}, "b.png": {"image/png": 3}, "c.png": []}
+    code = {
+        "cell_type": "code",
+        "source": ["a = 1\n", "b = 2"],
+        "metadata": 3,
+        "outputs": "bad",
+        "id": "same",
+    }
     cells = [
-        {"cell_type": "code", "source": ["a = 1\n", "b = 2"], "metadata": 3, "outputs": "bad", "id": "same"},
+        code | {"attachments": attached},
         {"cell_type": "markdown", "source": "\\ud83d\\ude00 \\ud83d", "attachments": attached, "id": "same"},
         {"cell_type": "raw", "source": "r", "metadata": {"nbgrader": "x"}, "attachments": [1], "id": "a b"},
         {"cell_type": "code", "source": "", "metadata": {"tags": "x"}, "new": 1, "id": "cell-2"},
@@ -331,7 +342,9 @@ def test_what_is_read_of_a_notebook(tmp_path) -> None:
     assert [cell.id for cell in nb.cells] == ["same", "cell-2-0", "cell-3", "cell-2", "cell-5"]
     assert [cell.source for cell in nb.cells] == ["a = 1\nb = 2", "😀 \ufffd", "r", "", ""]
     assert [dict(cell.metadata) for cell in nb.cells] == [{}, {}, {"nbgrader": "x"}, {"tags": "x"}, {}]
-    assert nb.cells[0].outputs == [] and nb.cells[0].execution_count is None
+    assert (
+        "attachments" not in nb.cells[0] and nb.cells[0].outputs == [] and nb.cells[0].execution_count is None
+    )
     assert nb.cells[1].attachments == picture and not nb.cells[2].get("attachments")
     assert (nb.nbformat, nb.nbformat_minor, nb.metadata) == (4, 5, metadata)
     assert nbformat.reads(nbformat.writes(nb), as_version=4) == copy.deepcopy(nb)
@@ -343,7 +356,7 @@ def test_an_older_notebook_is_converted(tmp_path) -> None:
             "cell_type": "code",
             "input": ["x = 1\n", "x"],
             "language": "python",
-            "outputs": [{"output_type": "?"}],
+            "outputs": "?",
             "collapsed": False,
             "metadata": {"nbgrader": {"grade_id": "double"}},
         },
@@ -456,7 +469,31 @@ def test_the_blank_notebook_stays_blank(mini, tmp_path, lose: Callable) -> None:
     assert (result.nb, result.notes, result.missing, result.flagged) == (graded, [], [], [])
 
 
-# One change each to a solved notebook: what is noted, missing or flagged of it, and what is otherwise than solved.
+# One change each to a solved notebook.
+
+
+@dataclass(frozen=True)
+class Given:
+    """What comes of a change: notes, missing answers, flags, answers other than the solved ones, and extra cells."""
+
+    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    flagged: tuple[str, ...] = ()
+    answers: dict[str, str] = field(default_factory=dict)
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+CHANGES: dict[Callable, Given] = {}
+
+
+def gives(**given: object) -> Callable:
+    """Register a change of a notebook, with what comes of it."""
+
+    def register(change: Callable) -> Callable:
+        CHANGES[change] = Given(**given)
+        return change
+
+    return register
 
 
 def lost(nb: NotebookNode) -> None:
@@ -473,6 +510,13 @@ def put(nb: NotebookNode, name: str, source: str) -> None:
     nb.cells[at(nb, name)].source = source
 
 
+@gives(
+    answers={
+        "double": "#Grade_ID :double (keep this line)\ndoubled = 2 .__mul__",
+        "largest": "\n# grade_id: `largest`\nvalues = max",
+        "why": "<!--grade_id: why-->\nBecause.",
+    }
+)
 def comments_name_answers(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells[2].source = "#Grade_ID :double (keep this line)\ndoubled = 2 .__mul__"
@@ -481,55 +525,99 @@ def comments_name_answers(nb: NotebookNode) -> None:
     nb.cells[2], nb.cells[7] = nb.cells[7], nb.cells[2]
 
 
+@gives(answers={"double": f"# grade_id: double\n{classroom.DOUBLE}"})
 def comment_before_metadata(nb: NotebookNode) -> None:
     one, two = nb.cells[at(nb, "double")], nb.cells[at(nb, "largest")]
     one.metadata, two.metadata = two.metadata, one.metadata
     one.source = f"# grade_id: double\n{one.source}"
 
 
+@gives(missing=["double", "largest", "why"], answers={"double": STUB, "largest": STUB, "why": BLANK})
 def deleted_answers(nb: NotebookNode) -> None:
     nb.cells = [cell for cell in nb.cells if classroom.grade_id(cell) not in SOLVED]
 
 
+@gives(answers={"double": STUB, "why": BLANK})
 def emptied_answers(nb: NotebookNode) -> None:
     put(nb, "double", " \n")
     put(nb, "why", "")
 
 
+@gives(notes=["test_double differs from the course's, which was used"])
 def changed_test(nb: NotebookNode) -> None:
     put(nb, "test_double", "pass")
     put(nb, "text_01", "# My miniature")
 
 
+@gives()
 def trailing_space_in_test(nb: NotebookNode) -> None:
     nb.cells[at(nb, "test_double")].source += "  \n\n"
 
 
+@gives(notes=["test_largest was missing and has been put back"])
 def missing_test(nb: NotebookNode) -> None:
     del nb.cells[at(nb, "test_largest")]
     del nb.cells[at(nb, "text_01")]
 
 
+@gives(notes=["test_largest occurs more than once; a changed copy was left out"])
 def own_cell_that_says_it_is_a_test(nb: NotebookNode) -> None:
     insert(nb, "double", "# grade_id: test_largest\nprint('mine')")
 
 
+@gives(notes=["test_double differs from the course's, which was used"])
 def disabled_test(nb: NotebookNode) -> None:
     test = nb.cells[at(nb, "test_double")]
     test.metadata = {}
     test.source = "\n".join(f"# {line}" for line in test.source.split("\n"))
 
 
+@gives(notes=["test_double occurs more than once; a changed copy was left out"])
 def edited_copy_of_test(nb: NotebookNode) -> None:
     test = nb.cells[at(nb, "test_double")].source
     insert(nb, "largest", test.replace("== 4", "== 5"), test)
 
 
+@gives(notes=["test_largest occurs more than once; a changed copy was left out"])
+def disabled_copies_of_tests(nb: NotebookNode) -> None:
+    insert(nb, "largest", "# assert largest([1, 5, 3]) == 5", "if False:\n    assert largest([1, 5, 3]) == 5")
+
+
+@gives(extra=[("test_double", "print('Welcome.')")])
+def copies_of_the_course(nb: NotebookNode) -> None:
+    """A second time and as released: what is no test may run again."""
+    insert(nb, "largest", *(nb.cells[at(nb, name)].source for name in ("test_double", "code_01")))
+    insert(nb, "largest", "# Miniature", new=new_markdown_cell)
+
+
+@gives(extra=[("text_01", "What I thought first."), ("text_01", "8 - 1")])
+def notes_in_a_copy_of_the_question(nb: NotebookNode) -> None:
+    question = copy.deepcopy(nb.cells[at(nb, "text_02")])
+    nb.cells.insert(1, new_markdown_cell("What I thought first.", metadata=question.metadata))
+    nb.cells.insert(2, new_code_cell("8 - 1", metadata=question.metadata))
+
+
+@gives(answers={"double": "print('Welcome.')"})
+def answer_that_is_also_a_text_of_the_course(nb: NotebookNode) -> None:
+    put(nb, "double", "print('Welcome.')")
+
+
+@gives(answers={"why": BLANK})
+def notes_in_the_title(nb: NotebookNode) -> None:
+    nb.cells[at(nb, "text_01")].source += "\n\nThese are all my notes of the lecture."
+    put(nb, "why", BLANK)
+
+
+@gives()
 def changed_text_without_metadata(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells[6].source = "Why are there more *negative* numbers than positive ones in int8?"
 
 
+@gives(
+    notes=["double occurs more than once; the last of its cells was graded"],
+    extra=[("code_01", "def double(x):\n    return x")],
+)
 def copied_answer(nb: NotebookNode) -> None:
     """With its metadata, changed, below the first."""
     where = at(nb, "double")
@@ -537,76 +625,208 @@ def copied_answer(nb: NotebookNode) -> None:
     nb.cells[where].source = "def double(x):\n    return x"
 
 
+@gives()
 def copied_stub(nb: NotebookNode) -> None:
     where = at(nb, "double")
     nb.cells.insert(where + 2, copy.deepcopy(nb.cells[where]))
     nb.cells[where + 2].source = STUB + "  # later"
+    nb.cells.append(copy.deepcopy(nb.cells[where]))
+    nb.cells[-1].source = ""
 
 
+@gives(
+    notes=["double occurs more than once; the cell that defines it or whose comment names it was graded"],
+    answers={"double": f"# grade_id: double\n{classroom.DOUBLE}"},
+    extra=[("code_01", "# grade_id: double\ndef double(x):\n    return x")],
+)
+def pasted_copy_with_its_comment(nb: NotebookNode) -> None:
+    put(nb, "double", f"# grade_id: double\n{classroom.DOUBLE}")
+    nb.cells.append(new_code_cell("# grade_id: double\ndef double(x):\n    return x"))
+
+
+@gives(
+    notes=["why occurs more than once; the cell that defines it or whose comment names it was graded"],
+    extra=[("rubric_why", "6 * 7")],
+)
+def copy_of_another_type(nb: NotebookNode) -> None:
+    nb.cells.append(new_code_cell("6 * 7", metadata=copy.deepcopy(nb.cells[at(nb, "why")].metadata)))
+
+
+@gives(answers={"double": "# grade_id: largest\ndoubled = 2 .__mul__"})
+def comment_of_another(nb: NotebookNode) -> None:
+    put(nb, "double", "# grade_id: largest\ndoubled = 2 .__mul__")
+
+
+@gives(
+    notes=["double occurs more than once; the cell that defines it or whose comment names it was graded"],
+    extra=[("largest", "double(3)")],
+)
 def copy_for_a_try(nb: NotebookNode) -> None:
     """A copy of the cell, with its metadata, for another purpose."""
     nb.cells.insert(5, copy.deepcopy(nb.cells[at(nb, "double")]))
     nb.cells[5].source = "double(3)"
 
 
+@gives(
+    notes=["double is defined in more than one cell; the last of them was graded"],
+    answers={"double": "def double(x):\n    return x + x"},
+    extra=[("code_01", classroom.DOUBLE)],
+)
 def defined_twice(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells.insert(3, new_code_cell("def double(x):\n    return x + x"))
 
 
+@gives(
+    notes=[
+        "double is defined in more than one cell; the last of them was graded",
+        "double was left as released; the cell that defines it was graded",
+    ],
+    extra=[("code_01", "def double(x):\n    return x")],
+)
+def defined_twice_below(nb: NotebookNode) -> None:
+    put(nb, "double", STUB)
+    insert(nb, "largest", "def double(x):\n    return x", classroom.DOUBLE)
+
+
+@gives(extra=[("largest", "largest = largest([1, 2])")])
+def name_used_again(nb: NotebookNode) -> None:
+    lost(nb)
+    nb.cells.insert(5, new_code_cell("largest = largest([1, 2])"))
+
+
+@gives(
+    missing=["double"],
+    answers={"double": STUB},
+    extra=[("rubric_why", "```python\ndef double(x):\n    return x\n```")],
+)
+def quoted_in_notes(nb: NotebookNode) -> None:
+    del nb.cells[at(nb, "double")]
+    nb.cells.append(new_markdown_cell("```python\ndef double(x):\n    return x\n```"))
+
+
+@gives(
+    notes=["double was left as released; the cell that defines it was graded"],
+    answers={"double": "def double(x):\n    return by() * x"},
+    extra=[
+        ("code_01", "FACTOR = abs(2)"),
+        ("code_01", "def by():\n    return FACTOR"),
+        ("double", "print('mine')"),
+    ],
+)
 def moved_below_the_stub(nb: NotebookNode) -> None:
     put(nb, "double", STUB)
     insert(
         nb,
         "test_double",
-        "FACTOR = abs(2)\nprint('!')",
+        "FACTOR = abs(2)",
         "print('mine')",
-        "def double(x):\n    return FACTOR * x",
+        "def by():\n    return FACTOR",
+        "def double(x):\n    return by() * x",
     )
 
 
+@gives(
+    notes=["double was left as released; the cell that defines it was graded"],
+    answers={"double": "double = lambda x: by(2) * x"},
+    extra=[("code_01", "def by(n):\n    return n"), ("test_double", "double(3)")],
+)
 def moved_below_the_test(nb: NotebookNode) -> None:
     put(nb, "double", STUB)
     insert(nb, "largest", "def by(n):\n    return n", "double = lambda x: by(2) * x", "double(3)")
 
 
+@gives(
+    notes=["largest was answered in the cell of double"],
+    answers={"double": BOTH, "largest": "# answered in the cell of double"},
+)
 def both_in_one_cell(nb: NotebookNode) -> None:
-    put(nb, "double", f"{classroom.DOUBLE}\n\n{classroom.LARGEST}")
+    put(nb, "double", BOTH)
     put(nb, "largest", STUB)
 
 
+@gives(
+    notes=["largest was answered in the cell of double"],
+    answers={"double": BOTH, "largest": "# answered in the cell of double"},
+)
 def both_in_the_later_cell(nb: NotebookNode) -> None:
-    put(nb, "largest", f"{classroom.DOUBLE}\n\n{classroom.LARGEST}")
+    put(nb, "largest", BOTH)
     del nb.cells[at(nb, "double")]
 
 
+COMMENTED = f"# grade_id: largest\n{classroom.LARGEST}\n\n# grade_id: double\n{classroom.DOUBLE}"
+
+
+@gives(
+    notes=["largest was answered in the cell of double"],
+    answers={"double": COMMENTED, "largest": "# answered in the cell of double"},
+)
+def both_by_comments(nb: NotebookNode) -> None:
+    put(nb, "largest", COMMENTED)
+    del nb.cells[at(nb, "double")]
+
+
+@gives(answers={"double": f"# grade_id: test_double\nassert 1\n# grade_id: double\n{classroom.DOUBLE}"})
+def answer_below_the_test_in_its_cell(nb: NotebookNode) -> None:
+    put(nb, "double", f"# grade_id: test_double\nassert 1\n# grade_id: double\n{classroom.DOUBLE}")
+
+
+@gives(
+    notes=[
+        "double was left as released; the cell that defines it was graded",
+        "largest was answered in the cell of double",
+    ],
+    answers={"double": BOTH, "largest": "# answered in the cell of double"},
+)
 def both_in_a_cell_of_their_own(nb: NotebookNode) -> None:
     put(nb, "double", STUB)
     put(nb, "largest", STUB)
-    insert(nb, "double", f"{classroom.DOUBLE}\n\n{classroom.LARGEST}")
+    insert(nb, "double", BOTH)
 
 
+@gives(notes=["double was answered in the cell of largest"], missing=["largest"], answers={"largest": STUB})
 def answer_in_the_wrong_cell(nb: NotebookNode) -> None:
     put(nb, "largest", classroom.DOUBLE)
     put(nb, "double", STUB)
 
 
+@gives(answers={"double": "def double(x)\n    return 2 * x"})
 def does_not_parse(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells[2].source = "def double(x)\n    return 2 * x"
 
 
+@gives(
+    answers={"largest": f"%%time\n%matplotlib inline\n{classroom.LARGEST}"},
+    extra=[("test_double", f"%%writefile a.txt\n{classroom.LARGEST}")],
+)
 def magics(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells[4].source = f"%%time\n%matplotlib inline\n{classroom.LARGEST}"
     nb.cells.insert(4, new_code_cell(f"%%writefile a.txt\n{classroom.LARGEST}"))
 
 
+@gives(
+    notes=[
+        "double was a Markdown cell; its text was taken as code",
+        "largest was a raw cell; its text was taken as code",
+        "why was a code cell; its text was taken as Markdown",
+    ]
+)
 def other_types(nb: NotebookNode) -> None:
     for name, kind in (("double", "markdown"), ("largest", "raw"), ("why", "code"), ("test_double", "raw")):
         nb.cells[at(nb, name)].cell_type = kind
 
 
+@gives(
+    extra=[
+        ("", "By Ann."),
+        ("code_01", "import math"),
+        ("double", "assert double(1) == 2"),
+        ("text_02", "raw"),
+        ("rubric_why", ""),
+    ]
+)
 def own_cells(nb: NotebookNode) -> None:
     nb.cells.insert(0, new_markdown_cell("By Ann."))
     insert(nb, "double", "import math", new=lambda source: new_code_cell(source, metadata={"tags": ["x"]}))
@@ -617,37 +837,62 @@ def own_cells(nb: NotebookNode) -> None:
     )
 
 
+@gives(extra=[("double", "print('of double')")])
 def other_order(nb: NotebookNode) -> None:
     insert(nb, "test_double", "print('of double')")
     nb.cells = nb.cells[:2] + nb.cells[5:7] + nb.cells[2:5] + nb.cells[7:]
 
 
+@gives(
+    notes=["why was left as released; the text below it was taken as its answer"],
+    answers={"why": "Because\n\nit is."},
+)
 def written_below(nb: NotebookNode) -> None:
-    put(nb, "why", "YOUR ANSWER HERE")
+    put(nb, "why", BLANK)
     insert(nb, "rubric_why", "Because", "it is.", new=new_markdown_cell)
 
 
+@gives(
+    flagged=["why: one cell may be its answer and does not say so; a person must look"],
+    answers={"why": BLANK},
+    extra=[("text_02", "Because it is.")],
+)
 def written_above(nb: NotebookNode) -> None:
-    put(nb, "why", "YOUR ANSWER HERE")
+    put(nb, "why", BLANK)
     insert(nb, "why", "Because it is.", new=new_markdown_cell)
 
 
+@gives(
+    flagged=["why: what was in the place of text_02 may be its answer; a person must look"],
+    answers={"why": BLANK},
+)
 def written_into_the_question(nb: NotebookNode) -> None:
-    put(nb, "why", "YOUR ANSWER HERE")
+    put(nb, "why", BLANK)
     nb.cells[at(nb, "text_02")].source += "\n\nBecause of the two's complement."
 
 
+@gives(notes=["why was put together from 2 cells in its place"], answers={"why": "Because\n\nit is."})
 def written_in_several(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells[7].source = "Because"
     nb.cells.insert(8, new_markdown_cell("it is."))
 
 
+@gives(
+    notes=["test_double differs from the course's, which was used"],
+    flagged=["double: what was in the place of test_double may be its answer; a person must look"],
+    answers={"double": STUB},
+)
 def answer_in_the_test(nb: NotebookNode) -> None:
     put(nb, "double", STUB)
     nb.cells[at(nb, "test_double")].source = classroom.DOUBLE + "assert double(2) == 4"
 
 
+@gives(
+    flagged=["largest: two cells look like its answer and neither says so; a person must look"],
+    answers={"largest": STUB},
+    extra=[("test_double", "def greatest(v):\n    return max(v)"), ("test_double", "def most(v):\n    ...")],
+)
 def two_that_may_be_it(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells[4:5] = [
@@ -656,224 +901,28 @@ def two_that_may_be_it(nb: NotebookNode) -> None:
     ]
 
 
+@gives(
+    notes=["largest was taken from the cell in its place"],
+    answers={"largest": "def biggest(values):\n    return max(values)"},
+)
 def renamed_in_its_place(nb: NotebookNode) -> None:
     lost(nb)
     nb.cells[4].source = "def biggest(values):\n    return max(values)"
 
 
-#: what was done → notes, missing, flagged, answers that are not as solved, extra cells
-CHANGES: dict[Callable, tuple[list[str], list[str], list[str], dict[str, str], list[tuple[str, str]]]] = {
-    comments_name_answers: (
-        [],
-        [],
-        [],
-        {
-            "double": "#Grade_ID :double (keep this line)\ndoubled = 2 .__mul__",
-            "largest": "\n# grade_id: `largest`\nvalues = max",
-            "why": "<!--grade_id: why-->\nBecause.",
-        },
-        [],
-    ),
-    comment_before_metadata: (
-        [],
-        [],
-        [],
-        {"double": f"# grade_id: double\n{classroom.DOUBLE}"},
-        [],
-    ),
-    deleted_answers: (
-        [],
-        ["double", "largest", "why"],
-        [],
-        {"double": STUB, "largest": STUB, "why": "YOUR ANSWER HERE"},
-        [],
-    ),
-    emptied_answers: ([], [], [], {"double": STUB, "why": "YOUR ANSWER HERE"}, []),
-    changed_test: (["test_double differs from the course's, which was used"], [], [], {}, []),
-    trailing_space_in_test: ([], [], [], {}, []),
-    missing_test: (["test_largest was missing and has been put back"], [], [], {}, []),
-    own_cell_that_says_it_is_a_test: (
-        ["test_largest occurs more than once; a changed copy was left out"],
-        [],
-        [],
-        {},
-        [],
-    ),
-    disabled_test: (["test_double differs from the course's, which was used"], [], [], {}, []),
-    edited_copy_of_test: (
-        ["test_double occurs more than once; a changed copy was left out"],
-        [],
-        [],
-        {},
-        [],
-    ),
-    changed_text_without_metadata: ([], [], [], {}, []),
-    copied_answer: (
-        ["double occurs more than once; the last of its cells was graded"],
-        [],
-        [],
-        {},
-        [("code_01", "def double(x):\n    return x")],
-    ),
-    copied_stub: ([], [], [], {}, []),
-    copy_for_a_try: (
-        ["double occurs more than once; the cell that defines it or whose comment names it was graded"],
-        [],
-        [],
-        {},
-        [("largest", "double(3)")],
-    ),
-    defined_twice: (
-        ["double is defined in more than one cell; the last of them was graded"],
-        [],
-        [],
-        {"double": "def double(x):\n    return x + x"},
-        [("code_01", classroom.DOUBLE)],
-    ),
-    moved_below_the_stub: (
-        ["double was left as released; the cell that defines it was graded"],
-        [],
-        [],
-        {"double": "def double(x):\n    return FACTOR * x"},
-        [("code_01", "FACTOR = abs(2)\nprint('!')"), ("double", "print('mine')")],
-    ),
-    moved_below_the_test: (
-        ["double was left as released; the cell that defines it was graded"],
-        [],
-        [],
-        {"double": "double = lambda x: by(2) * x"},
-        [("code_01", "def by(n):\n    return n"), ("test_double", "double(3)")],
-    ),
-    both_in_one_cell: (
-        ["largest was answered in the cell of double"],
-        [],
-        [],
-        {
-            "double": f"{classroom.DOUBLE}\n\n{classroom.LARGEST}",
-            "largest": "# answered in the cell of double",
-        },
-        [],
-    ),
-    both_in_the_later_cell: (
-        ["largest was answered in the cell of double"],
-        [],
-        [],
-        {
-            "double": f"{classroom.DOUBLE}\n\n{classroom.LARGEST}",
-            "largest": "# answered in the cell of double",
-        },
-        [],
-    ),
-    both_in_a_cell_of_their_own: (
-        [
-            "double was left as released; the cell that defines it was graded",
-            "largest was answered in the cell of double",
-        ],
-        [],
-        [],
-        {
-            "double": f"{classroom.DOUBLE}\n\n{classroom.LARGEST}",
-            "largest": "# answered in the cell of double",
-        },
-        [],
-    ),
-    answer_in_the_wrong_cell: ([], ["largest"], [], {"largest": STUB}, []),
-    does_not_parse: ([], [], [], {"double": "def double(x)\n    return 2 * x"}, []),
-    magics: (
-        [],
-        [],
-        [],
-        {"largest": f"%%time\n%matplotlib inline\n{classroom.LARGEST}"},
-        [("test_double", f"%%writefile a.txt\n{classroom.LARGEST}")],
-    ),
-    other_types: (
-        [
-            "double was a Markdown cell; its text was taken as code",
-            "largest was a raw cell; its text was taken as code",
-            "why was a code cell; its text was taken as Markdown",
-        ],
-        [],
-        [],
-        {},
-        [],
-    ),
-    own_cells: (
-        [],
-        [],
-        [],
-        {},
-        [
-            ("", "By Ann."),
-            ("code_01", "import math"),
-            ("double", "assert double(1) == 2"),
-            ("text_02", "raw"),
-            ("rubric_why", ""),
-        ],
-    ),
-    other_order: ([], [], [], {}, [("double", "print('of double')")]),
-    written_below: (
-        ["why was left as released; the text below it was taken as its answer"],
-        [],
-        [],
-        {"why": "Because\n\nit is."},
-        [],
-    ),
-    written_above: (
-        [],
-        [],
-        ["why: one cell may be its answer and does not say so; a person must look"],
-        {"why": "YOUR ANSWER HERE"},
-        [("text_02", "Because it is.")],
-    ),
-    written_into_the_question: (
-        [],
-        [],
-        ["why: what was in the place of text_02 may be its answer; a person must look"],
-        {"why": "YOUR ANSWER HERE"},
-        [],
-    ),
-    written_in_several: (
-        ["why was put together from 2 cells in its place"],
-        [],
-        [],
-        {"why": "Because\n\nit is."},
-        [],
-    ),
-    answer_in_the_test: (
-        ["test_double differs from the course's, which was used"],
-        [],
-        ["double: what was in the place of test_double may be its answer; a person must look"],
-        {"double": STUB},
-        [],
-    ),
-    two_that_may_be_it: (
-        [],
-        [],
-        ["largest: two cells look like its answer and neither says so; a person must look"],
-        {"largest": STUB},
-        [("test_double", "def greatest(v):\n    return max(v)"), ("test_double", "def most(v):\n    ...")],
-    ),
-    renamed_in_its_place: (
-        ["largest was taken from the cell in its place"],
-        [],
-        [],
-        {"largest": "def biggest(values):\n    return max(values)"},
-        [],
-    ),
-}
-
-
 @pytest.mark.parametrize("change", CHANGES, ids=lambda one: one.__name__)
 def test_one_change_to_a_solved_notebook(mini, change: Callable) -> None:
     released, graded, _ = mini
-    notes, missing, flagged, other, added = CHANGES[change]
+    given = CHANGES[change]
     nb = classroom.submission(released, SOLVED)
     change(nb)
     result = rebuild(nb, graded)
-    assert (result.notes, result.missing, result.flagged) == (notes, missing, flagged)
+    assert (result.notes, result.missing, result.flagged) == tuple(
+        map(list, (given.notes, given.missing, given.flagged))
+    )
     found = named(result.nb)
-    assert {name: found[name] for name in SOLVED} == SOLVED | other
-    assert extras(result.nb) == added
+    assert {name: found[name] for name in SOLVED} == SOLVED | given.answers
+    assert extras(result.nb) == list(given.extra)
     check_skeleton(result, graded)
 
 
@@ -905,6 +954,98 @@ def test_two_cells_that_are_as_like_are_left_to_a_person(memory) -> None:
     assert "YOUR CODE HERE" in named(result.nb)["kv_cache"]
     assert [source for _, source in extras(result.nb)] == copies
     check_skeleton(result, graded)
+
+
+def test_another_function_in_the_place_of_an_answer_is_left_to_a_person(memory) -> None:
+    released, graded, answers = memory
+    nb = classroom.submission(released, answers | {"kv_cache": "def cache(*sizes):\n    return 0"})
+    lost(nb)
+    result = rebuild(nb, graded)
+    assert result.flagged == ["kv_cache: one cell may be its answer and does not say so; a person must look"]
+    check_skeleton(result, graded)
+
+
+def test_another_stub_in_the_cell_of_an_answer_is_no_answer(memory) -> None:
+    released, graded, answers = memory
+    both = answers["stored_bytes"] + "\n\n" + named(released)["effective_bits"]
+    result = rebuild(classroom.submission(released, {"stored_bytes": both}), graded)
+    assert result.notes == []
+    assert named(result.nb) == named(graded) | {"stored_bytes": both}
+
+
+@pytest.fixture(scope="module")
+def twins() -> NotebookNode:
+    """A release with two written answers beside each other, a text that stands in it twice, and two stubs that both
+    come with the same helper and are like a cell of the course's."""
+
+    def cell(source: str, name: str, kind: str = "markdown", **nbgrader: object) -> NotebookNode:
+        new = new_code_cell if kind == "code" else new_markdown_cell
+        metadata = {"schema_version": 3, "grade": False, "solution": False, "locked": True, "task": False}
+        return new(source, id=name, metadata={"nbgrader": metadata | {"grade_id": name} | nbgrader})
+
+    written = {"solution": True, "grade": True, "locked": False, "points": 1}
+    code = {"solution": True, "locked": False, "kind": "code"}
+    helper = "def helper(numbers):\n    return sum(numbers) / len(numbers)\n\n"
+    stub = helper + "def {}(numbers):\n    raise NotImplementedError()"
+    cells = [
+        cell("---", "line_1"),
+        cell(BLANK, "who", **written),
+        cell(BLANK, "why", **written),
+        cell("---", "line_2"),
+        cell(stub.format("example"), "example", "code"),
+        cell(stub.format("mean"), "mean", **code),
+        cell(stub.format("middle"), "middle", **code),
+    ]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"who": "Ann", "why": "Because."},
+        {"who": "Ann"},
+        {"why": "Because."},
+        {"mean": "def helper():\n    ...\ndef mean(n):\n    ..."},
+        {"middle": "def helper():\n    ...\ndef middle(n):\n    ..."},
+    ],
+)
+def test_twins_are_told_apart_by_their_place(twins, answers: dict[str, str]) -> None:
+    nb = classroom.submission(twins, answers)
+    lost(nb)
+    result = rebuild(nb, twins)
+    assert named(result.nb) == named(twins) | answers
+    assert (result.notes, result.missing, result.flagged) == ([], [], [])
+    del nb.cells[4]
+    result = rebuild(nb, twins)
+    assert named(result.nb) == named(twins) | answers
+    assert (result.notes, result.missing) == (["example was missing and has been put back"], [])
+    check_skeleton(result, twins)
+
+
+def test_the_second_of_two_texts_of_the_course_that_are_the_same(twins) -> None:
+    nb = classroom.submission(twins, {})
+    del nb.cells[at(nb, "line_1")]
+    nb.cells[at(nb, "line_2")].metadata = {}
+    insert(nb, "example", "'mine'")
+    assert extras(rebuild(nb, twins).nb) == [("line_2", "'mine'")]
+
+
+def test_two_written_answers_in_one_cell_or_in_three(twins) -> None:
+    both = "<!-- grade_id: who -->\nAnn\n\n<!-- grade_id: why -->\nBecause."
+    nb = classroom.submission(twins, {"who": both})
+    del nb.cells[2]
+    result = rebuild(nb, twins)
+    assert named(result.nb) == named(twins) | {"who": both, "why": "*Answered in the cell of who.*"}
+    assert result.notes == ["why was answered in the cell of who"]
+    check_skeleton(result, twins)
+    nb.cells[1:2] = map(new_markdown_cell, ("Ann", "or Bob", "Because."))
+    result = rebuild(nb, twins)
+    assert result.flagged == [
+        f"{name}: 3 cells look like its answer and none says so; a person must look"
+        for name in ("who", "why")
+    ]
+    assert named(result.nb) == named(twins)
+    check_skeleton(result, twins)
 
 
 def test_pictures_in_answers_are_kept(mini) -> None:

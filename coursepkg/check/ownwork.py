@@ -19,11 +19,18 @@ _SMALL = 40  # syntax nodes; two people may well write the same one-liner
 _HARMLESS = ("coursepkg.memory.units",)  # printing a size in GB gives nothing away
 
 
+_modules: dict[str, tuple[int, list[ModuleType]]] = {}
+
+
 def modules_of(package: ModuleType) -> list[ModuleType]:
     """`package` and those of its submodules that are loaded, sorted by name."""
-    prefix = package.__name__ + "."
-    names = sorted(name for name in sys.modules if name.startswith(prefix))
-    return [package] + [sys.modules[name] for name in names if sys.modules[name] is not None]
+    loaded = len(sys.modules)  # thousands; looked through again only when there are others
+    if _modules.get(package.__name__, (0,))[0] != loaded:
+        prefix = package.__name__ + "."
+        names = sorted(name for name in list(sys.modules) if name.startswith(prefix))
+        found = [package] + [sys.modules[name] for name in names if sys.modules[name] is not None]
+        _modules[package.__name__] = loaded, found
+    return _modules[package.__name__][1]
 
 
 @contextmanager

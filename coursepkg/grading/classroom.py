@@ -17,7 +17,6 @@ from coursepkg.grading.engine.crew import Crew, Job, Result, cores
 from coursepkg.grading.intake import files as intake
 from coursepkg.grading.intake import reading
 from coursepkg.grading.pages import Pages
-from coursepkg.grading.sandbox.link import WarmProcess
 from coursepkg.grading.states import Standing, folder, standings, submitters
 from coursepkg.grading.verdicts import Verdict
 from coursepkg.grading.writer import Writer
@@ -33,7 +32,6 @@ def main(
     jobs: int | None = None,
     sandbox: str = "best",
     feedback: bool = True,
-    warm: WarmProcess | None = None,
 ) -> list[Standing]:
     """Grade what was collected of an assignment, write feedback and grades, print a table, return the standings.
 
@@ -41,7 +39,6 @@ def main(
     never changed. `students` limits the grading to some; `to` names the table of grades, by default
     grades_ASSIGNMENT.csv in the course's folder; `root` is the course's folder or one in it, by default the current.
     `jobs` submissions are examined at a time, by default as many as there are cores. `sandbox`: see engine.crew.
-    `warm`: the warm process, where it was started before; it is ended.
     Cut off at any moment, the same call goes on where it was.
     Raises CourseError, with nothing written, where the course, the assignment, the submissions or the folder of `to`
     are not there, or another process grades; and at the end where `to` cannot be written.
@@ -56,7 +53,7 @@ def main(
         bring_into_gradebook(course, assignment)
         with tempfile.TemporaryDirectory(prefix="released-") as folder_of_released:
             class_ = Class(course, assignment, Path(folder_of_released))
-            class_.grade(chosen, force, jobs or cores(), sandbox, console, warm)
+            class_.grade(chosen, force, jobs or cores(), sandbox, console)
             if feedback:
                 class_.write_feedback(chosen, console)
     with course.gradebook() as gradebook:
@@ -90,7 +87,6 @@ class Class:
         jobs: int,
         sandbox: str,
         console: Console,
-        warm: WarmProcess | None,
     ) -> None:
         """Examine what has changed, and store each result as it comes."""
         with Writer(self.course, self.assignment, self.spec.released) as writer:
@@ -99,7 +95,7 @@ class Class:
                 return
             with _progress(console, "Grading", len(students)) as advance:
                 advance(len(students) - len(waiting))
-                with Crew(self.spec, min(jobs, len(waiting)), sandbox, warm) as crew:
+                with Crew(self.spec, min(jobs, len(waiting)), sandbox) as crew:
                     for student, job, result in crew.results(self._taken(writer, waiting, advance)):
                         self._store(writer, student, job, result, waiting[student])
                         advance(1)

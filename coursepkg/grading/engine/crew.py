@@ -116,44 +116,41 @@ class Result:
 
 
 class Crew:
-    """`jobs` workers for one assignment; a context manager. `level`: "best", or one of LEVELS at most. `warm`: the warm
-    process, where it was started before."""
+    """`jobs` workers for one assignment; a context manager. `level`: "best", or one of LEVELS at most."""
 
-    def __init__(
-        self, spec: Spec, jobs: int = 1, level: str = "best", warm: link.WarmProcess | None = None
-    ) -> None:
-        self.spec, self.jobs, self.warm = spec, max(1, jobs), warm
+    def __init__(self, spec: Spec, jobs: int = 1, level: str = "best") -> None:
+        self.spec, self.jobs = spec, max(1, jobs)
         self.wanted = LEVELS[0] if level == "best" else level
 
     def __enter__(self) -> "Crew":
         self._folder = tempfile.mkdtemp(prefix="grading-")
         self.scratch = Path(self._folder).resolve()
-        (self.scratch / "root").mkdir()
-        (self.scratch / "released").mkdir()
+        for name in ("root", "released"):
+            (self.scratch / name).mkdir()
         os.chmod(self.scratch, 0o711)
         if self.spec.released is not None:
             shutil.copytree(self.spec.released, self.scratch / "released", dirs_exist_ok=True)
-        try:
-            self.base = self._base()
-        except BaseException:
-            self.__exit__()
-            raise
+        self.base = self._base()
+        self._leaving = False
+        self._at_work: dict[threading.Thread, Member] = {}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if base := getattr(self, "base", None):
-            base.close()
+        self._leaving = True
+        for thread, member in list(self._at_work.items()):
+            member.stop()
+            thread.join(10)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def results(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Job, Result]]:
         """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed."""
         waiting: queue.SimpleQueue = queue.SimpleQueue()
         ready: queue.SimpleQueue = queue.SimpleQueue()
-        members = [
+        threads = [
             threading.Thread(target=self._work, args=(waiting, ready), daemon=True) for _ in range(self.jobs)
         ]
-        for member in members:
-            member.start()
+        for thread in threads:
+            thread.start()
         source, under_way = iter(jobs), 0
         try:
             while True:
@@ -168,31 +165,46 @@ class Crew:
                     raise result
                 yield name, job, result
         finally:
-            for _ in members:
+            for _ in threads:
                 waiting.put(None)
 
     def _work(self, waiting: queue.SimpleQueue, ready: queue.SimpleQueue) -> None:
         """One worker's thread: hand out what is waiting until it is told to stop."""
-        worker = None
         try:
-            while (entry := waiting.get()) is not None:
-                for _ in range(2):
-                    try:
-                        worker = worker or self.base.worker(self._told())
-                        result = worker.do(entry[1], self.spec.limits.notebook_seconds + PATIENCE)
-                        break
-                    except (Closed, Late, Garbled) as error:
-                        if worker:
-                            worker.end()
-                        worker = None
-                        reason = f"its worker ended twice ({type(error).__name__}); try again"
-                        result = Result(Verdict("failed", reason, ours=True))
-                ready.put((*entry, result))
+            while (entry := waiting.get()) is not None and not self._leaving:
+                ready.put((*entry, self._done(entry[1])))
         except BaseException as error:
             ready.put(("", None, error))
         finally:
-            if worker:
-                worker.end()
+            self._end_worker()
+
+    def _done(self, job: Job) -> Result:
+        """What became of a job; a worker that ends over it is replaced, once."""
+        thread = threading.current_thread()
+        for _ in range(2):
+            try:
+                if thread not in self._at_work:
+                    self._at_work[thread] = self._worker()
+                return self._at_work[thread].do(job, self.spec.limits.notebook_seconds + PATIENCE)
+            except (Closed, Late, Garbled) as error:
+                reason = f"its worker ended twice ({type(error).__name__}); try again"
+                self._end_worker()
+                if self._leaving:
+                    break
+        return Result(Verdict("failed", reason, ours=True))
+
+    def _worker(self) -> "Member":
+        """A new worker; where the warm process has ended, from a new one."""
+        try:
+            return self.base.worker(self._told())
+        except Closed:
+            self.base = self._base()
+            return self.base.worker(self._told())
+
+    def _end_worker(self) -> None:
+        if member := self._at_work.pop(threading.current_thread(), None):
+            member.stop()
+            member.channel.close()
 
     def _told(self) -> dict[str, Any]:
         """What a worker is told first."""
@@ -214,15 +226,15 @@ class Crew:
 
     def _base(self) -> "WarmBase | ColdBase":
         if sys.platform == "linux" and self.wanted != "bubblewrap":
-            return WarmBase(self.warm, self.spec.imports, self.wanted, self.scratch)
+            return WarmBase(self.spec.imports, self.wanted, self.scratch)
         return ColdBase(self.wanted if self.wanted == "plain" or bubblewrap.is_there() else "plain")
 
 
 class Member:
-    """A worker, as its owner sees it."""
+    """A worker, as its owner sees it. `stop` ends its process."""
 
-    def __init__(self, channel: Channel, level: str, end: Callable[[], None]) -> None:
-        self.channel, self.level, self.end = channel, level, end
+    def __init__(self, channel: Channel, level: str, stop: Callable[[], None]) -> None:
+        self.channel, self.level, self.stop = channel, level, stop
 
     def do(self, job: Job, seconds: float) -> Result:
         """Raises Closed where the worker has ended, Late where it does not answer."""
@@ -235,8 +247,8 @@ class Member:
 class WarmBase:
     """The warm process, from which workers are forked."""
 
-    def __init__(self, warm: link.WarmProcess | None, imports: str, level: str, scratch: Path) -> None:
-        self.warm = warm or link.WarmProcess()
+    def __init__(self, imports: str, level: str, scratch: Path) -> None:
+        self.warm = link.shared()
         self.wanted, self.scratch = level, scratch
         self.warm.promise({"do": "load", "imports": imports})
 
@@ -262,16 +274,11 @@ class WarmBase:
         channel = Channel(file, file)
         channel.send(told)
 
-        def end() -> None:
-            channel.close()
+        def stop() -> None:
             with contextlib.suppress(Closed):
                 self.ask({"do": "end", "pid": pid})
 
-        return Member(channel, told["level"], end)
-
-    def close(self) -> None:
-        """End it, and with it all that it has forked."""
-        self.warm.close()
+        return Member(channel, told["level"], stop)
 
 
 class ColdBase:
@@ -287,17 +294,14 @@ class ColdBase:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        channel = Channel(process.stdout.fileno(), process.stdin.fileno(), process.kill)
+        reading, writing = (os.dup(stream.fileno()) for stream in (process.stdout, process.stdin))
+        for stream in (process.stdout, process.stdin):
+            stream.close()
+        channel = Channel(reading, writing, process.kill)
         channel.send(told)
 
-        def end() -> None:
+        def stop() -> None:
             process.kill()
-            for stream in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    stream.close()
             process.wait()
 
-        return Member(channel, told["level"], end)
-
-    def close(self) -> None:
-        """There is nothing that outlives the workers."""
+        return Member(channel, told["level"], stop)

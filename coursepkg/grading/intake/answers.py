@@ -89,10 +89,10 @@ def merged(sheet: Sheet) -> bool:
         alone = slot.is_code_answer and not other.defined_in(cell)
         if alone or slot.index < other.index:
             _move(sheet, other, slot)
+        first, second = (other, slot) if alone else sorted((slot, other), key=lambda one: one.index)
+        sheet.note(f"{second.name} was answered in the cell of {first.name}")
         if not alone:
-            first, second = sorted((slot, other), key=lambda one: one.index)
             sheet.inside[second.index] = first.index
-            sheet.note(f"{second.name} was answered in the cell of {first.name}")
     return found
 
 

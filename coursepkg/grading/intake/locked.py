@@ -40,10 +40,10 @@ def unchanged(sheet: Sheet) -> None:
                 by_text.setdefault(slot.graded, []).append(slot)
     for index, cell in enumerate(sheet.cells):
         same = by_text.get(cell.normal, [])
-        if index in sheet.held or index in sheet.dropped or not same:
-            here = sheet.held.get(index, here)
-            continue
         claim = sheet.claim(index)
+        if index in sheet.held or index in sheet.dropped or not same:
+            here = claim.index if claim else here
+            continue
         if claim and claim.is_answer and not same[0].is_test:
             continue
         taken = set(sheet.held.values())

@@ -42,12 +42,9 @@ def placed(sheet: Sheet) -> None:
     """Written answers by their place: the Markdown between the same cells of the course, or below the blank answer."""
     together: dict[tuple[int, ...], list[Slot]] = {}
     for slot in sheet.open("markdown"):
-        if sheet.place(slot) is None:
-            if cells := [index for index in _around(sheet, slot) if sheet.cells[index].kind != "code"]:
-                together.setdefault(tuple(cells), []).append(slot)
-        elif below := _texts_below(sheet, sheet.place(slot)):
-            sheet.put(slot, *below)
-            sheet.note(f"{slot.name} was left as released; the text below it was taken as its answer")
+        cells = [index for index in _around(sheet, slot) if sheet.cells[index].kind != "code"]
+        if cells and sheet.place(slot) is None:
+            together.setdefault(tuple(cells), []).append(slot)
     for cells, slots in together.items():
         if len(slots) == 1:
             sheet.put(slots[0], *cells)
@@ -59,6 +56,11 @@ def placed(sheet: Sheet) -> None:
         else:
             for slot in slots:
                 sheet.flagged[slot.name] = _some(list(cells))
+    for slot in sheet.open("markdown"):
+        place = sheet.place(slot)
+        if place is not None and (below := _texts_below(sheet, place)):
+            sheet.put(slot, *below)
+            sheet.note(f"{slot.name} was left as released; the text below it was taken as its answer")
 
 
 def alike(sheet: Sheet) -> None:

@@ -1,5 +1,6 @@
 """What is known so far of which submitted cell is which cell of the release."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -102,7 +103,8 @@ class Slot:
 
 
 def slots(release: NotebookNode) -> list[Slot]:
-    """The cells of a release. An answer that defines nothing as released has to define what it is called."""
+    """The cells of a release. An answer that defines nothing as released has to define what it is called; what several
+    define says nothing."""
     found = [Slot(index, cell) for index, cell in enumerate(release.cells)]
     for slot in found:
         slot.name = slot.cell.metadata.get("nbgrader", {}).get("grade_id", "")
@@ -112,9 +114,9 @@ def slots(release: NotebookNode) -> list[Slot]:
         if slot.is_code_answer:
             slot.stub = texts.definitions(slot.cell.source)
             slot.names = frozenset(slot.stub or {slot.name})
+    every = Counter(name for slot in found for name in slot.names)
     for slot in found:
-        of_others = {name for other in found if other is not slot for name in other.names}
-        slot.names -= of_others
+        slot.names = frozenset(name for name in slot.names if every[name] == 1)
     return found
 
 

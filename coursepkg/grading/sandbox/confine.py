@@ -21,11 +21,13 @@ from coursepkg.grading.sandbox.limits import Limits, restrict, used
 LEVELS = ("namespaces", "landlock", "plain")
 NOBODY = 65534
 #: Users that own nothing on this machine: where root grades, each submission's processes belong to one of these.
-FIRST_USER = 1_500_000_000
+FIRST_USER, USERS = 1_500_000_000, 500_000_000
 #: Seconds between two looks at the memory in use; more where looking takes long.
 LOOK = 0.25
 #: How a supervisor ends where it was not told to. A student's process may end in the same way, and gains nothing.
 OUT_OF_MEMORY, NOT_CONFINED = 71, 72
+#: What a student's process has for itself, besides processes, and where this is not root, users.
+NAMESPACES = system.CLONE_NEWNS | system.CLONE_NEWNET | system.CLONE_NEWIPC | system.CLONE_NEWUTS
 _SIGNALS = (signal.SIGTERM, signal.SIGCHLD) if os.name == "posix" else ()
 
 
@@ -41,56 +43,57 @@ class Cell:
     limits: Limits
 
 
-def supervise(cell: Cell, run: Callable[[], None]) -> None:
+def supervise(cell: Cell, run: Callable[[], None], user: int | None) -> None:
     """Run `run` in the cell, in a process below this one, and wait for it and all that it has started; never returns.
 
-    Called in a new process of one thread. It ends on SIGTERM, or with its parent, and leaves nothing behind. Its exit
-    status is the student's, 128 and the signal that ended it, or one of those above.
+    Called in a new process of one thread; it may be the first one of a namespace of processes. `user`: whose the
+    student's process is to be, where this one is root's. It ends on SIGTERM, or with its parent, and leaves nothing
+    behind. Its exit status is the student's, 128 and the signal that ended it, or one of those above.
     """
+    status = NOT_CONFINED
     try:
         system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
         os.setsid()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        user = FIRST_USER + os.getpid() if os.geteuid() == 0 else None
-        if cell.level == "namespaces":
-            status = _in_namespaces(cell, run, user)
-        else:
+        if cell.level != "namespaces":
             status = _watch(_student(cell, run, user), _descendants, cell.limits)
-    except OSError:
-        status = NOT_CONFINED
-    _end_all(_descendants())
-    os._exit(status)
+            _end_all(_descendants())
+        elif os.getpid() == 1:
+            system.unshare(NAMESPACES)
+            status = _first(cell, run, user)
+        else:
+            status = _below(cell, run, user)
+    finally:
+        os._exit(status)
 
 
-def _in_namespaces(cell: Cell, run: Callable[[], None], user: int | None) -> int:
-    """Make the namespaces; their first process builds the file system and watches the student's."""
-    flags = (
-        system.CLONE_NEWNS
-        | system.CLONE_NEWPID
-        | system.CLONE_NEWNET
-        | system.CLONE_NEWIPC
-        | system.CLONE_NEWUTS
-    )
+def _first(cell: Cell, run: Callable[[], None], user: int | None) -> int:
+    """The first process of a namespace: when it ends, the kernel ends all others."""
+    jail.build(cell.root, cell.hidden, cell.files, cell.limits, user)
+    return _watch(_student(cell, run, user), _everyone, cell.limits)
+
+
+def _below(cell: Cell, run: Callable[[], None], user: int | None) -> int:
+    """Make the namespaces, of users too unless this is root, and wait for their first process."""
     if user is None:
         ids = {"uid_map": f"{NOBODY} {os.geteuid()} 1", "gid_map": f"{NOBODY} {os.getegid()} 1"}
-        system.unshare(flags | system.CLONE_NEWUSER)
+        system.unshare(NAMESPACES | system.CLONE_NEWPID | system.CLONE_NEWUSER)
         for name, text in ({"setgroups": "deny"} | ids).items():
             Path("/proc/self", name).write_text(text, encoding="ascii")
     else:
-        system.unshare(flags)
+        system.unshare(NAMESPACES | system.CLONE_NEWPID)
     first = os.fork()
     if not first:
         status = NOT_CONFINED
         try:
             system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
-            jail.build(cell.root, cell.hidden, cell.files, cell.limits, user)
-            status = _watch(_student(cell, run, user), _everyone, cell.limits)
+            status = _first(cell, run, user)
         finally:
             os._exit(status)
     while True:
         if signal.sigwait(_SIGNALS) == signal.SIGTERM:
-            os.kill(first, signal.SIGKILL)  # and the kernel ends every process of its namespace
+            os.kill(first, signal.SIGKILL)
         ended, status = os.waitpid(first, os.WNOHANG)
         if ended:
             return _exit_status(status)

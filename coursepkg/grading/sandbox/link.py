@@ -1,6 +1,6 @@
 """The owner's side of the warm process: its connection and its environment. Imports nothing that takes long."""
 
-import contextlib
+import atexit
 import json
 import os
 import socket
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
 
 #: Variables of the owner that the warm process inherits; no key or password of theirs is among them.
 KEPT = ("LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "PYTHONPATH", "COVERAGE_PROCESS_START")
@@ -108,7 +107,7 @@ class WarmProcess:
             return self.link.ask(request, files)
 
     def close(self) -> None:
-        """End it, and with it all that it has forked; once."""
+        """End it, and with it all that it has forked."""
         self.link.socket.close()
         try:
             self.process.wait(30)
@@ -117,12 +116,12 @@ class WarmProcess:
             self.process.wait()
 
 
-@contextlib.contextmanager
-def early() -> Iterator[WarmProcess | None]:
-    """The warm process, started before its owner imports what takes long; None where this system has none."""
-    warm = WarmProcess() if sys.platform == "linux" else None
-    try:
-        yield warm
-    finally:
-        if warm is not None:
-            warm.close()
+_shared: list[WarmProcess] = []
+
+
+def shared() -> WarmProcess:
+    """The warm process of this one: started when it is first asked for, or anew where it has ended, and ended with us."""
+    if not _shared or _shared[-1].process.poll() is not None:
+        _shared.append(WarmProcess())
+        atexit.register(_shared[-1].close)
+    return _shared[-1]

@@ -198,6 +198,11 @@ class _InteractiveShell(InteractiveShell):
     def enable_gui(self, gui: str | None = None) -> None:
         """There is none."""
 
+    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        """Show an error; of an interruption there is nothing to show, and no time to."""
+        if not isinstance(sys.exc_info()[1], OutOfTime | OutputLimit):
+            super().showtraceback(*args, **kwargs)
+
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         self.collecting.failed(etype, evalue, stb)
 
@@ -222,7 +227,6 @@ class Shell:
         config.InteractiveShell.colors = "nocolor"
         self.collected: Collected | None = None
         self.number = 0
-        self.late = ""
         _InteractiveShell.clear_instance()
         self.shell = _InteractiveShell.instance(config=config)
         self.shell.collecting = self
@@ -238,24 +242,21 @@ class Shell:
         """Run a cell as the `number`th; its outputs, and why it was stopped, or an empty text."""
         self.collected, self.number = Collected(kept, most), number
         self.shell.execution_count = number
-        self.late = f"stopped after {seconds:.0f} s: it had not ended, perhaps a loop that never does"
+        late = f"stopped after {seconds:.0f} s: it had not ended, perhaps a loop that never does"
         with self._streams():
             try:
-                with limited(seconds):
+                with limited(seconds) as clock:
                     self.shell.run_cell(source, store_history=True)
-            except OutOfTime:
-                self.collected.stopped = self.collected.stopped or self.late
-            except OutputLimit:
-                pass
+            except (OutOfTime, OutputLimit):
+                pass  # IPython has let it through
+        if clock.struck:
+            self.collected.stopped = self.collected.stopped or late
         collected, self.collected = self.collected, None
         return collected.finished(), collected.stopped
 
     def failed(self, kind: type, error: BaseException, traceback: list[str]) -> None:
         """Called by the shell for an error that ended the cell."""
-        if self.collected is None or isinstance(error, OutputLimit):
-            return
-        if isinstance(error, OutOfTime):
-            self.collected.stopped = self.collected.stopped or self.late
+        if self.collected is None:
             return
         text = str(error)
         if len(text) > ERROR_CHARACTERS:
@@ -277,23 +278,32 @@ class Shell:
             sys.stdout, sys.stderr = before
 
 
+@dataclass
+class Clock:
+    """Whether the time is up. What runs may swallow the interruption, but not this."""
+
+    struck: bool = False
+
+
 @contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
+def limited(seconds: float) -> Iterator[Clock]:
     """Raise OutOfTime in what runs inside after `seconds`, and again and again until it has ended.
 
     Without the signals of POSIX nothing is raised; whoever waits for this process has to end it.
     """
+    clock = Clock()
     if not hasattr(signal, "setitimer"):
-        yield
+        yield clock
         return
 
-    def stop(*_: Any) -> None:
+    def strike(*_: Any) -> None:
+        clock.struck = True
         raise OutOfTime
 
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGALRM, strike)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, NAG)
-        yield
+        yield clock
     finally:
         _stop_nagging()
 

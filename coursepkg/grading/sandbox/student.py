@@ -15,7 +15,7 @@ from typing import Any
 from coursepkg.check import Refused, ownwork
 from coursepkg.grading.sandbox.channel import Channel, Closed, Garbled
 from coursepkg.grading.sandbox.codec import NotData, decode, encode
-from coursepkg.grading.sandbox.shell import OutOfTime, Shell, limited
+from coursepkg.grading.sandbox.shell import Shell, limited
 
 #: Characters of an error's message and of a name that are sent.
 MOST_TEXT = 2000
@@ -105,15 +105,15 @@ class Served:
         """What came of an action, as a reply."""
         with ownwork.watching(without) if without else contextlib.nullcontext([]) as called:
             try:
-                with limited(seconds):
+                with limited(seconds) as clock:
                     value = action()
                 reply = {"value": encode(value, made, self._refer)}
-            except OutOfTime:
-                reply = {"late": True}
             except Refused as refused:
                 return {"refused": str(refused)[:MOST_TEXT]}
             except BaseException as error:
                 reply = {"raised": _described(error)}
+            if clock.struck:
+                reply = {"late": True}
         return reply | {"called": [str(name)[:MOST_TEXT] for name in called[:1]]}
 
     def _refer(self, value: Any) -> dict:

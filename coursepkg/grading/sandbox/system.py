@@ -42,6 +42,11 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
+def enter(namespace: int, flag: int) -> None:
+    """Enter a namespace that is open as a file."""
+    _checked(_libc.setns(ctypes.c_int(namespace), ctypes.c_int(flag)), "setns")
+
+
 def mount(source: str, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
     texts = [None if text is None else text.encode() for text in (source, target, kind, options)]
     _checked(
