@@ -33,18 +33,18 @@ def modules_of(package: ModuleType) -> list[ModuleType]:
     return _modules[package.__name__][1]
 
 
+def watched(package: ModuleType) -> list[ModuleType]:
+    """Those of its modules that an answer must not call."""
+    return [module for module in modules_of(package) if module.__name__ not in _HARMLESS]
+
+
 @contextmanager
 def watching(packages: tuple[ModuleType, ...]) -> Iterator[list[str]]:
     """While inside, every call of a function that `packages` define is noted by name in the list that is given.
 
     Functions are known by the file they stand in, so neither another name nor another thread hides them.
     """
-    names = {
-        str(_source_path(m)): m.__name__
-        for p in packages
-        for m in modules_of(p)
-        if m.__name__ not in _HARMLESS
-    }
+    names = {str(source_path(module)): module.__name__ for package in packages for module in watched(package)}
     called: list[str] = []
 
     def note(frame: FrameType, event: str, _: Any) -> None:
@@ -80,7 +80,7 @@ def refuse_own(
             raise Refused(
                 f"{name} is the course's own {module.__name__}.{name}. The exercise is to write it yourself."
             )
-        theirs = _skeletons(_source_path(module))
+        theirs = _skeletons(source_path(module))
         if copied := sorted(theirs[one] for one in skeletons & theirs.keys()):
             raise Refused(
                 f"{name} is the course's own {module.__name__}.{copied[0]} with other names. The exercise is to write it "
@@ -100,7 +100,7 @@ def refuse_called(name: str, called: list[str]) -> None:
 def refuse_changed(*packages: ModuleType) -> None:
     """Raise Refused where a function of `packages`, or a name they re-export, is not the one that their files define."""
     for module in (m for package in packages for m in modules_of(package)):
-        path = _source_path(module)
+        path = source_path(module)
         changed = [name for name, code in _definitions(path).items() if _code_at(module, name) != code]
         for origin, name in _reexports(path):
             if vars(module).get(name) is not vars(sys.modules[origin]).get(name):
@@ -129,7 +129,8 @@ def _reexports(path: Path) -> tuple[tuple[str, str], ...]:
     return tuple((node.module, alias.name) for node in ours for alias in node.names)
 
 
-def _source_path(module: ModuleType) -> Path:
+def source_path(module: ModuleType) -> Path:
+    """The file that defines a module."""
     return Path(inspect.getsourcefile(module) or module.__file__)
 
 

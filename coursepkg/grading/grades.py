@@ -50,13 +50,14 @@ def store(
         state=noted(nb, "state", ""),
         notes=list(noted(nb, "changes", [])),
         sandbox=noted(nb, "sandbox", ""),
-        failures={name: list(said) for name, said in findings.failures(nb).items()},
         unanswered=findings.unanswered(nb),
     )
-    earned = findings.earned_unanswered(nb)
-    now.notes += [
-        f"{name}: earned {points:g} points without an answer: look" for name, points in earned.items()
-    ]
+    if not now.failed:
+        now.failures = {name: list(said) for name, said in findings.failures(nb).items()}
+        earned = findings.earned_unanswered(nb)
+        now.notes += [
+            f"{name}: earned {points:g} points without an answer: look" for name, points in earned.items()
+        ]
     cells = {cell.metadata.nbgrader["grade_id"]: cell for cell in nb.cells if "nbgrader" in cell.metadata}
     (notebook,) = submission.notebooks
     for grade in notebook.grades:

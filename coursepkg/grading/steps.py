@@ -23,14 +23,16 @@ from coursepkg.grading.writer import Writer
 
 
 def take_in(assignment: str, student: str, notebooks: list[str]) -> None:
-    """nbgrader's hook before it copies a submission: one that is refused ends here, with its reason on record."""
-    course = Course.open()
+    """nbgrader's hook before it copies a submission: puts on record why one is refused, which then fails in `Rebuild`.
+
+    `student` is whom nbgrader was asked for, which may be a pattern; `notebooks` are paths of one submission.
+    """
+    course, student = Course.open(), Path(notebooks[0]).parent.parent.name
     try:
         intake.take(folder(course.coursedir, "submitted", student, assignment), assignment)
     except Refused as refused:
         with Writer(course, assignment, None) as writer:
             writer.failed(student, Verdict("refused", str(refused)), "", [])
-        raise NbGraderException(f"{student}: {refused}") from refused
 
 
 class Rebuild(NbGraderPreprocessor):

@@ -42,9 +42,13 @@ class Writer:
         self.gradebook.close()
 
     def graded(self, student: str, nb: NotebookNode, files: dict[str, bytes], digest: str) -> None:
-        """Store a notebook that was run, with the files that came with it."""
+        """Store a notebook that was run, with the files that came with it; where no file can be written, that."""
         stamp, problem = stamps.handed_in(self._folder("submitted", student))
-        self._put_in_place(student, nb, files)
+        try:
+            self._put_in_place(student, nb, files)
+        except OSError as error:
+            self.failed(student, Verdict("failed", f"{type(error).__name__}: {error}", ours=True), digest, [])
+            return
         with self._session() as gradebook:
             submission = self._submission(student, stamp)
             now = store(submission, nb, self._earlier(student), self.names, self.course.log)

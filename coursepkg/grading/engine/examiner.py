@@ -1,17 +1,22 @@
 """One notebook, from the first code cell to the last: the student's cells over there, the tests here."""
 
 import builtins
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coursepkg.check import Refused
 from coursepkg.check.limits import TookTooLong, within
-from coursepkg.grading.engine.launch import Launcher
+from coursepkg.grading.engine.launch import End, Launcher, Student
 from coursepkg.grading.engine.names import names_defined, names_read
 from coursepkg.grading.engine.outputs import cleaned, ended_with
+from coursepkg.grading.engine.plain import is_plain
 from coursepkg.grading.engine.remote import Ended, Gone, Nonsense, Session, Stuck
 from coursepkg.grading.engine.testcell import Bench
+from coursepkg.grading.sandbox import poison
 from coursepkg.grading.sandbox.limits import Limits
 from coursepkg.grading.verdicts import Verdict
 
@@ -36,6 +41,13 @@ class CodeCell:
     def stop(self, name: str, reason: str) -> None:
         """Note why it was stopped, also as an output."""
         self.stopped, self.outputs = reason, ended_with(self.outputs, name, reason)
+
+
+#: What a test says that only passes where the answer can call the package that it is to rebuild.
+NOT_OWN = (
+    "this answer is only right where it can call the course's package, or copies of its functions. Write the "
+    "calculation yourself; plain Python is enough."
+)
 
 
 class _NoTimeLeft(Gone):
@@ -131,15 +143,43 @@ def examine(
     """Run the code cells of a notebook whose folder holds `files`; whether they could be run to the end."""
     student = launcher.start(files)
     examination = Examination(cells, Session(student.channel), limits, answers, together)
+    gone, end = _run(examination, student)
+    if gone is not None:
+        return _verdict(examination, gone, end)
+    packages = sorted(examination.session.without)
+    if packages and not together and not all(is_plain(cell.source) for cell in cells if cell.role == THEIRS):
+        again = [CodeCell(cell.role, cell.source, cell.place) for cell in cells]
+        hidden = tuple(map(Path, poison.files_of([sys.modules[name] for name in packages])))
+        student = launcher.start(files, hidden)
+        repetition = Examination(again, Session(student.channel), limits, answers)
+        _run(repetition, student, packages)
+        for cell, other in zip(cells, again, strict=True):
+            if cell.role == TEST and not _has_failed(cell) and (_has_failed(other) or other.count is None):
+                cell.outputs = ended_with(cell.outputs, Refused.__name__, NOT_OWN)
+    return Verdict()
+
+
+def _run(examination: Examination, student: Student, spoiled: Sequence[str] = ()) -> tuple[Gone | None, End]:
+    """Run it, without these packages, and end its process; why it came to a halt, if it did, and how it ended."""
     gone: Gone | None = None
     try:
+        if spoiled:
+            examination.session.spoil(list(spoiled))
         examination.run()
     except Gone as error:
         gone = error
     finally:
         end = student.end(wait=gone is not None)
-    if gone is None:
-        return Verdict()
+    return gone, end
+
+
+def _has_failed(cell: CodeCell) -> bool:
+    return any(output["output_type"] == "error" for output in cell.outputs)
+
+
+def _verdict(examination: Examination, gone: Gone, end: End) -> Verdict:
+    """What it means that the student's process cannot be asked any more."""
+    limits = examination.limits
     place = examination.cell.place
     if isinstance(gone, _NoTimeLeft):
         seconds = f"{limits.notebook_seconds:g} s"

@@ -42,8 +42,8 @@ class Launcher(Protocol):
 
     level: str
 
-    def start(self, files: Path) -> Student:
-        """A process in a folder that holds `files`."""
+    def start(self, files: Path, hidden: tuple[Path, ...] = ()) -> Student:
+        """A process in a folder that holds `files`, from which more files and folders are hidden than from others."""
 
 
 def cell_request(cell: Cell) -> dict:
@@ -64,9 +64,9 @@ class Forking:
     def __init__(self, link: Link, level: str, root: Path, hidden: tuple[Path, ...], limits: Limits) -> None:
         self.link, self.level, self.root, self.hidden, self.limits = link, level, root, hidden, limits
 
-    def start(self, files: Path) -> "Forked":
+    def start(self, files: Path, hidden: tuple[Path, ...] = ()) -> "Forked":
         ours, theirs = socket.socketpair()
-        cell = Cell(self.level, self.root, files, self.hidden, self.limits)
+        cell = Cell(self.level, self.root, files, self.hidden + hidden, self.limits)
         with theirs:
             pid = self.link.ask(cell_request(cell), (theirs.fileno(),))["pid"]
         file = ours.detach()
@@ -92,10 +92,10 @@ class Spawning:
     def __init__(self, level: str, imports: str, hidden: tuple[Path, ...], limits: Limits) -> None:
         self.level, self.imports, self.hidden, self.limits = level, imports, hidden, limits
 
-    def start(self, files: Path) -> "Spawned":
+    def start(self, files: Path, hidden: tuple[Path, ...] = ()) -> "Spawned":
         command = [sys.executable, "-m", "coursepkg.grading.sandbox.cold"]
         if self.level == "bubblewrap":
-            command = bubblewrap.command(command, files, self.hidden, self.limits)
+            command = bubblewrap.command(command, files, self.hidden + hidden, self.limits)
         given = {"COURSEPKG_IMPORTS": self.imports, "COURSEPKG_LIMITS": json.dumps(asdict(self.limits))}
         process = subprocess.Popen(
             command,

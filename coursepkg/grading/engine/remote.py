@@ -39,6 +39,7 @@ class Session:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.sources: list[str] = []
+        self.without: set[str] = set()
         self._asked = 0
         self._callbacks: list[Callable] = []
 
@@ -73,6 +74,10 @@ class Session:
         stopped = reply.get("stopped")
         return reply.get("outputs"), stopped if isinstance(stopped, str) else ""
 
+    def spoil(self, packages: list[str]) -> None:
+        """Make packages useless over there, before anything has run."""
+        self.ask("spoil", GRACE, packages=packages)
+
     def names(self, names: list[str]) -> dict[str, Any]:
         """The values of those of these names that the notebook has defined."""
         reply, buffers = self.ask("names", self.seconds_left(), names=names)
@@ -99,6 +104,7 @@ class Session:
         seconds = self.seconds_left() if seconds is None else min(seconds, self.seconds_left())
         if what == "call":
             given["without"] = [module.__name__ for module in without]
+            self.without |= set(given["without"])
         reply, received = self.ask(what, seconds, buffers, **given)
         called = [str(name) for name in reply.get("called") or []]
         if reply.get("late"):

@@ -21,7 +21,7 @@ def command(python: list[str], files: Path, hidden: tuple[Path, ...], limits: Li
     shown = [(path, True) for path in jail.libraries()] + [(path.resolve(), False) for path in hidden]
     for path, visible in sorted(shown):
         if not visible:
-            line += ["--tmpfs", str(path)]
+            line += ["--tmpfs", str(path)] if path.is_dir() else ["--ro-bind", "/dev/null", str(path)]
         elif path.is_symlink():
             line += ["--symlink", str(path.readlink()), str(path)]
         else:

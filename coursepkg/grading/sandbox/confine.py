@@ -114,6 +114,8 @@ def _student(cell: Cell, run: Callable[[], None], user: int | None) -> int:
         status = 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
+    except MemoryError:
+        status = OUT_OF_MEMORY
     finally:
         os._exit(status & 0x7F)
 

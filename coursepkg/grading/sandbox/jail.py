@@ -36,7 +36,7 @@ def libraries() -> list[Path]:
 def build(root: Path, hidden: Iterable[Path], files: Path, limits: Limits, owner: int | None) -> None:
     """Make `root`, an empty folder, this process's file system.
 
-    It shows `libraries()`, but nothing of the folders `hidden` unless a library lies in them. The notebook's folder
+    It shows `libraries()`, but nothing of the files and folders `hidden` unless a library lies in them. The notebook's folder
     holds a copy of `files`; it belongs to `owner`, if one is given. Raises OSError where the kernel refuses.
     """
     system.mount("none", "/", None, system.MS_REC | system.MS_PRIVATE)
@@ -48,6 +48,8 @@ def build(root: Path, hidden: Iterable[Path], files: Path, limits: Limits, owner
             _show(path, inside)
         elif inside.is_dir():
             system.mount("tmpfs", str(inside), "tmpfs", _TEMPORARY, "size=1m,mode=755")
+        elif inside.exists():
+            system.mount("/dev/null", str(inside), None, system.MS_BIND)
     _devices(root)
     temporary = root / "tmp"
     _make(temporary)

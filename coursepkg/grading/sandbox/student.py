@@ -10,9 +10,11 @@ import importlib
 import pickle
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from coursepkg.check import Refused, ownwork
+from coursepkg.grading.sandbox import poison
 from coursepkg.grading.sandbox.channel import Channel, Closed, Garbled
 from coursepkg.grading.sandbox.codec import NotData, decode, encode
 from coursepkg.grading.sandbox.shell import Shell, limited
@@ -99,22 +101,33 @@ class Served:
 
         return self._outcome(some, message["seconds"], made)
 
+    def spoil(self, message: dict, _: list[bytes], __: list[bytes]) -> dict:
+        """Make packages useless; asked for before any code of the student's has run."""
+        poison.spoil(message["packages"])
+        return {}
+
     # What they are made of
 
-    def _outcome(self, action: Any, seconds: float, made: list[bytes], without: tuple = ()) -> dict:
+    def _outcome(
+        self, action: Callable[[], Any], seconds: float, made: list[bytes], without: tuple = ()
+    ) -> dict:
         """What came of an action, as a reply."""
-        with ownwork.watching(without) if without else contextlib.nullcontext([]) as called:
-            try:
-                with limited(seconds) as clock:
-                    value = action()
-                reply = {"value": encode(value, made, self._refer)}
-            except Refused as refused:
-                return {"refused": str(refused)[:MOST_TEXT]}
-            except BaseException as error:
-                reply = {"raised": _described(error)}
-            if clock.struck:
-                reply = {"late": True}
+        watching = ownwork.watching(without) if without else contextlib.nullcontext([])
+        try:
+            with watching as called:
+                reply = self._done(action, seconds, made)
+        except Refused as refused:
+            return {"refused": str(refused)[:MOST_TEXT]}
         return reply | {"called": [str(name)[:MOST_TEXT] for name in called[:1]]}
+
+    def _done(self, action: Callable[[], Any], seconds: float, made: list[bytes]) -> dict:
+        try:
+            with limited(seconds) as clock:
+                value = action()
+            reply = {"value": encode(value, made, self._refer)}
+        except BaseException as error:
+            reply = {"raised": _described(error)}
+        return {"late": True} if clock.struck else reply
 
     def _refer(self, value: Any) -> dict:
         """A reference to what stays here."""
