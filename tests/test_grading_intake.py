@@ -597,9 +597,15 @@ def notes_in_a_copy_of_the_question(nb: NotebookNode) -> None:
     nb.cells.insert(2, new_code_cell("8 - 1", metadata=question.metadata))
 
 
-@gives(answers={"double": "print('Welcome.')"})
+@gives(extra=[("test_largest", "8 - 1")])
+def code_in_the_place_of_the_question(nb: NotebookNode) -> None:
+    question = nb.cells[at(nb, "text_02")]
+    question.cell_type, question.source = "code", "8 - 1"
+
+
+@gives(answers={"why": "# Miniature"})
 def answer_that_is_also_a_text_of_the_course(nb: NotebookNode) -> None:
-    put(nb, "double", "print('Welcome.')")
+    put(nb, "why", "# Miniature")
 
 
 @gives(answers={"why": BLANK})
@@ -652,6 +658,12 @@ def copy_of_another_type(nb: NotebookNode) -> None:
     nb.cells.append(new_code_cell("6 * 7", metadata=copy.deepcopy(nb.cells[at(nb, "why")].metadata)))
 
 
+@gives()
+def text_of_the_course_in_a_copy_of_an_answer(nb: NotebookNode) -> None:
+    nb.cells.insert(1, copy.deepcopy(nb.cells[at(nb, "why")]))
+    nb.cells[1].source = "# Miniature"
+
+
 @gives(answers={"double": "# grade_id: largest\ndoubled = 2 .__mul__"})
 def comment_of_another(nb: NotebookNode) -> None:
     put(nb, "double", "# grade_id: largest\ndoubled = 2 .__mul__")
@@ -687,6 +699,16 @@ def defined_twice(nb: NotebookNode) -> None:
 def defined_twice_below(nb: NotebookNode) -> None:
     put(nb, "double", STUB)
     insert(nb, "largest", "def double(x):\n    return x", classroom.DOUBLE)
+
+
+@gives(
+    notes=["double is defined in more than one cell; the last of them was graded"],
+    extra=[("code_01", "def double(x):\n    return x")],
+)
+def defined_twice_in_another_order(nb: NotebookNode) -> None:
+    lost(nb)
+    first = new_code_cell("def double(x):\n    return x")
+    nb.cells = [nb.cells[0], *nb.cells[4:6], first, *nb.cells[1:4], *nb.cells[6:]]
 
 
 @gives(extra=[("largest", "largest = largest([1, 2])")])
@@ -752,6 +774,19 @@ def both_in_one_cell(nb: NotebookNode) -> None:
 def both_in_the_later_cell(nb: NotebookNode) -> None:
     put(nb, "largest", BOTH)
     del nb.cells[at(nb, "double")]
+
+
+@gives(
+    notes=["largest was answered in the cell of double"],
+    answers={
+        "double": "# grade_id: double\ndoubled = 2 .__mul__",
+        "largest": f"# grade_id: double\n{classroom.LARGEST}",
+    },
+)
+def answer_in_the_wrong_cell_and_another_there(nb: NotebookNode) -> None:
+    put(nb, "double", f"# grade_id: double\n{classroom.LARGEST}")
+    put(nb, "largest", STUB)
+    insert(nb, "test_largest", "# grade_id: double\ndoubled = 2 .__mul__")
 
 
 COMMENTED = f"# grade_id: largest\n{classroom.LARGEST}\n\n# grade_id: double\n{classroom.DOUBLE}"
@@ -871,6 +906,24 @@ def written_into_the_question(nb: NotebookNode) -> None:
     nb.cells[at(nb, "text_02")].source += "\n\nBecause of the two's complement."
 
 
+@gives()
+def written_beside_the_question_that_moved(nb: NotebookNode) -> None:
+    lost(nb)
+    nb.cells = [*nb.cells[6:8], *nb.cells[:6]]
+
+
+@gives()
+def written_above_what_moved(nb: NotebookNode) -> None:
+    lost(nb)
+    nb.cells = [*nb.cells[7:9], *nb.cells[:6]]
+
+
+@gives(missing=["why"], answers={"why": BLANK}, extra=[("test_largest", "my notes")])
+def notes_elsewhere(nb: NotebookNode) -> None:
+    lost(nb)
+    nb.cells = [*nb.cells[4:6], new_markdown_cell("my notes"), *nb.cells[:4]]
+
+
 @gives(notes=["why was put together from 2 cells in its place"], answers={"why": "Because\n\nit is."})
 def written_in_several(nb: NotebookNode) -> None:
     lost(nb)
@@ -929,7 +982,7 @@ def test_one_change_to_a_solved_notebook(mini, change: Callable) -> None:
 def test_code_that_only_looks_like_its_answer(memory) -> None:
     """The function has another name and the cell another place: what is left of the released text tells it."""
     released, graded, answers = memory
-    renamed = answers["kv_cache"].replace("def kv_cache", "def cache")
+    renamed = f"# {'thinking ' * 40}\n" + answers["kv_cache"].replace("def kv_cache", "def cache")
     nb = classroom.submission(released, answers | {"kv_cache": renamed})
     nb.cells.append(nb.cells.pop(at(nb, "kv_cache")))
     lost(nb)
@@ -996,6 +1049,7 @@ def twins() -> NotebookNode:
         cell(stub.format("mean"), "mean", **code),
         cell(stub.format("middle"), "middle", **code),
     ]
+    cells[0].id = "extra-1"
     return nbformat.v4.new_notebook(cells=cells)
 
 
@@ -1027,7 +1081,9 @@ def test_the_second_of_two_texts_of_the_course_that_are_the_same(twins) -> None:
     del nb.cells[at(nb, "line_1")]
     nb.cells[at(nb, "line_2")].metadata = {}
     insert(nb, "example", "'mine'")
-    assert extras(rebuild(nb, twins).nb) == [("line_2", "'mine'")]
+    result = rebuild(nb, twins)
+    assert extras(result.nb) == [("line_2", "'mine'")]
+    check_skeleton(result, twins)
 
 
 def test_two_written_answers_in_one_cell_or_in_three(twins) -> None:

@@ -83,16 +83,17 @@ def test_export_has_states_and_scores(course: Shell) -> None:
     assert found == {
         "noisy": ("graded", "5.0", ""),
         "half": ("graded", "2.0", ""),
-        "crashed": ("failed", "", "the kernel died while it ran cell 3"),
-        "broken": ("failed", "", "nbgrader could not grade it; its log says why"),
+        "crashed": ("failed", "", "the process died while it ran cell 3 (ended with exit status 1)"),
+        "broken": ("refused", "", found["broken"][2]),
     }
+    assert found["broken"][2].startswith(f"{MINI}.ipynb is not JSON (")
 
 
 def test_feedback_holds_no_hidden_test(course: Shell) -> None:
     for student in ("noisy", "half", "crashed"):
         text = page(course.root, student, MINI)
         assert not [secret for secret in classroom.SECRETS if secret in text]
-    assert "the kernel died while it ran cell 3" in page(course.root, "crashed", MINI)
+    assert "the process died while it ran cell 3." in page(course.root, "crashed", MINI)
 
 
 def test_feedback_comes_back_to_the_student(course: Shell) -> None:

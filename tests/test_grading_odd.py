@@ -1,6 +1,7 @@
-"""An odd submission costs its own author at most, and is a failure with a reason, not a zero."""
+"""An odd submission costs its own author at most; what cannot be graded has a state and a reason, not a zero."""
 
 import csv
+import html
 import io
 
 import nbformat
@@ -35,6 +36,11 @@ def copied_test(nb: NotebookNode) -> None:
     nb.cells.insert(4, nbformat.from_dict(cell(nb, "test_double") | {"id": "copy"}))
 
 
+def changed_copy_of_a_test(nb: NotebookNode) -> None:
+    copied_test(nb)
+    nb.cells[4].source = nb.cells[4].source.replace("double(2) == 4", "double(2) in (4, None)")
+
+
 def cell_of_another_notebook(nb: NotebookNode) -> None:
     nb.cells.append(nbformat.from_dict(cell(nb, "double") | {"id": "foreign"}))
     nb.cells[-1].metadata.nbgrader.grade_id = "elsewhere"
@@ -48,7 +54,7 @@ def other_schema(nb: NotebookNode) -> None:
     cell(nb, "test_double").metadata.nbgrader.schema_version = 99
 
 
-def kernel_dies(nb: NotebookNode) -> None:
+def process_dies(nb: NotebookNode) -> None:
     cell(nb, "double").source += "\nimport os\nos._exit(1)"
 
 
@@ -63,19 +69,25 @@ def says_it_failed(nb: NotebookNode) -> None:
 #: what is odd → state, automatic points, reason, what the table says of it
 EXPECTED = {
     changed_test: (State.GRADED, 5, "", "test_double differs from the course's, which was used"),
-    missing_test: (State.MANUAL, None, "a person must grade test_largest", "test_largest is missing"),
-    copied_test: (State.GRADED, 5, "", "test_double occurs more than once; the last of its cells was graded"),
+    missing_test: (State.GRADED, 5, "", "test_largest was missing and has been put back"),
+    copied_test: (State.GRADED, 5, "", ""),
+    changed_copy_of_a_test: (
+        State.GRADED,
+        5,
+        "",
+        "test_double occurs more than once; a changed copy was left out",
+    ),
     cell_of_another_notebook: (State.GRADED, 5, "", ""),
     empty_metadata: (State.GRADED, 5, "", ""),
-    other_schema: (State.FAILED, None, "its nbgrader metadata is of another version", "another version"),
-    kernel_dies: (State.FAILED, None, "the kernel died while it ran cell 3", "the kernel died"),
+    other_schema: (State.GRADED, 5, "", ""),
+    process_dies: (State.FAILED, None, "the process died while it ran cell 3", "exit status 1"),
     prints_without_end: (State.GRADED, 5, "", ""),
     says_it_failed: (State.GRADED, 5, "", ""),
 }
 UNREADABLE = {
-    "not_json": ("{not json", "NotJSONError: Notebook does not appear to be JSON: '{not json'"),
-    "not_a_notebook": ('{"cells": 3}', ""),
-    "empty": ("", "NotJSONError: Notebook does not appear to be JSON: ''"),
+    "not_json": ("{not json", "90_mini.ipynb is not JSON ("),
+    "not_a_notebook": ('{"cells": 3}', "90_mini.ipynb is not a notebook: it does not say in which notebook format"),
+    "empty": ("", "90_mini.ipynb is empty; ask for it again"),
 }
 
 
@@ -111,15 +123,16 @@ def test_an_odd_notebook(odd: Graded, make_odd) -> None:
 
 
 @pytest.mark.parametrize("student", UNREADABLE)
-def test_what_is_not_a_notebook_fails_with_a_reason(odd: Graded, student: str) -> None:
+def test_what_is_not_a_notebook_is_refused_with_a_reason(odd: Graded, student: str) -> None:
     standing = odd.standings[student]
-    assert (standing.state, standing.score, standing.automatic) == (State.FAILED, None, None)
-    assert standing.reason and standing.reason.startswith(UNREADABLE[student][1])
+    assert (standing.state, standing.score, standing.automatic) == (State.REFUSED, None, None)
+    assert standing.reason.startswith(UNREADABLE[student][1])
+    assert "ask for" in standing.reason
 
 
 def test_a_notebook_of_another_name_is_not_passed_over(odd: Graded) -> None:
     standing = odd.standings["misnamed"]
-    assert standing.state is State.FAILED
+    assert (standing.state, standing.automatic) == (State.REFUSED, None)
     assert (
         standing.reason == "there is no 90_mini.ipynb in it but final version.ipynb; rename it, or ask for it"
     )
@@ -127,16 +140,16 @@ def test_a_notebook_of_another_name_is_not_passed_over(odd: Graded) -> None:
 
 def test_the_class_goes_on_to_the_last(odd: Graded) -> None:
     assert odd.standings["zoe"].automatic == 5
-    assert odd.standings["shadows"].automatic == 5, "a module of the student's own does not reach the kernel"
+    assert odd.standings["shadows"].automatic == 5, "a module of the student's own does not run"
     assert not list((odd.root / "autograded").rglob("*.py"))
 
 
 def test_the_author_reads_why_on_the_feedback_page(odd: Graded) -> None:
-    for student in ("kernel_dies", "other_schema", "not_json", "misnamed"):
+    for student in ("process_dies", "not_json", "not_a_notebook", "misnamed"):
         page = odd.root / "feedback" / student / classroom.MINI / f"{classroom.MINI}.html"
         text = page.read_text(encoding="utf-8")
         assert "could not be graded" in text
-        assert odd.standings[student].reason.split(":")[0] in text
+        assert html.escape(odd.standings[student].reason.partition(" (")[0]) in text
 
 
 def test_the_export_has_a_state_for_everyone_and_no_zero_that_was_not_earned(odd: Graded) -> None:
@@ -162,7 +175,7 @@ def test_a_submission_that_fails_after_a_graded_one_loses_the_old_score(odd: Gra
             (path.parent / "other.txt").write_text("left", encoding="utf-8")
             standings = grading.main(classroom.MINI, students=["zoe"], root=odd.root)
             zoe = next(one for one in standings if one.student == "zoe")
-            assert (zoe.state, zoe.score, zoe.automatic) == (State.FAILED, None, None)
+            assert (zoe.state, zoe.score, zoe.automatic) == (State.REFUSED, None, None)
             with Course.open(odd.root).gradebook() as gradebook:
                 assert gradebook.find_submission(classroom.MINI, "zoe").score == 0
     finally:

@@ -45,8 +45,9 @@ def mutant(root, **entries: str) -> None:
 def test_it_holds_and_prints_every_variant(root) -> None:
     printed = io.StringIO()
     assert proving.main([], Console(file=printed, width=140), root)
-    assert printed.getvalue().count("as it should be") == 12
-    assert "blank" in printed.getvalue() and "starts at zero" in printed.getvalue()
+    assert printed.getvalue().count("as it should be") == 14
+    for name in ("blank", "solution, by nbgrader alone", "starts at zero"):
+        assert name in printed.getvalue()
 
 
 def test_a_mutant_that_no_test_catches(root) -> None:
@@ -57,13 +58,17 @@ def test_a_mutant_that_no_test_catches(root) -> None:
 def test_a_test_that_passes_everything(root) -> None:
     change(root, "test_double", "assert double(2) == 4, 'double(2) should be 4'", "pass")
     change(root, "test_double", "if double(secret_offset) != 62674:", "if False:")
-    assert "blank: is not caught by the tests of double" in problems(root)
+    text = problems(root)
+    assert "blank: is not caught by the tests of double" in text
+    assert "blank, by nbgrader alone: is not caught by the tests of double" in text
 
 
 def test_a_solution_that_fails_its_own_tests(root) -> None:
     change(root, "double", "2 * x", "2 * x + 1")
     text = problems(root)
-    assert "solution: loses double: AssertionError: double(2) should be 4" in text
+    for solution in ("solution", "solution, by nbgrader alone"):
+        assert f"{solution}: loses double: AssertionError: double(2) should be 4" in text
+    assert "lost only" not in text
     assert "occurs 1 times" not in text
 
 
@@ -141,12 +146,27 @@ def test_cells_see_what_a_notebook_would_show_them(root) -> None:
         root,
         "test_double",
         "### BEGIN HIDDEN TESTS",
-        "import inspect\nassert inspect.getsource(double).startswith('def double(x)')\n"
-        "assert double.__module__ == __name__ == '__main__'\nassert 'leftover' not in globals()\nleftover = 1\n"
+        "assert double.__name__ == 'double' and callable(double)\n"
+        "assert __name__ == '__main__'\nassert 'leftover' not in globals()\nleftover = 1\n"
         "if False:\n    %pip install nothing\n"
         "### BEGIN HIDDEN TESTS",
     )
     assert problems(root) == ""
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "import inspect\nassert inspect.getsource(double).startswith('def double(x)')",
+        "assert double.__module__ == '__main__'",
+    ],
+)
+def test_a_test_that_looks_into_an_answer_works_by_nbgrader_alone_and_so_fails_the_proof(root, look) -> None:
+    change(root, "test_double", "### BEGIN HIDDEN TESTS", look + "\n### BEGIN HIDDEN TESTS")
+    text = problems(root)
+    assert "solution: loses double: " in text
+    assert "solution: double is lost only where tests run apart from answers: they can call" in text
+    assert "alone" not in text and "consumes" not in text and "leaves" not in text and "largest" not in text
 
 
 def test_what_is_missing_is_said(root, tmp_path) -> None:

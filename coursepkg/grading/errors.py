@@ -1,9 +1,9 @@
 """What a feedback page may say of an error once hidden tests have run.
 
-By then the student's code may know their inputs, and as it runs in the tests' own process it can forge the name, the
-message and the traceback of any error. So nothing is repeated of an error but what is known without it: the names of
-Python's own exceptions, lines of the student's cells, the sentences of coursepkg.check, and labels, hints and
-messages that stand in the test cell.
+By then the student's code may know their inputs, and what it raises reaches the tests under the name and with the
+message that its process says. So nothing is repeated of an error but what is known without it: the names of Python's
+own exceptions, lines of the student's cells, the sentences of coursepkg.check, and labels, hints and messages that
+stand in the test cell.
 """
 
 import ast

@@ -24,6 +24,11 @@ WITHHELD = "[Not shown: hidden tests ran before this. Run the cell in your noteb
 VISIBLE = "raised by the tests you can see: run this cell in your notebook and read its message"
 HIDDEN = "raised while hidden tests ran"
 LATER = "raised after hidden tests ran: run this cell in your notebook and read its message"
+#: Why a cell of the student's was stopped: how that begins, and what is said of it.
+STOPPED = {
+    "stopped after": "stopped: it had not ended in time, perhaps a loop that never does",
+    "stopped: it had printed": "stopped: it had printed too much",
+}
 #: Lines shorter than this say nothing of a test: `)`, `import torch`.
 TELLING = 16
 
@@ -33,7 +38,8 @@ class HideTests(NbGraderPreprocessor):
 
     Outputs before the first cell with hidden tests stay, unless they quote one. From there on none does: the student's
     code has been called with hidden inputs, and whatever runs later can show them. A test keeps that it passed or why
-    it failed, an error its type and the student's line; see errors.py.
+    it failed, an error its type and the student's line; see errors.py. What is said of a cell that was stopped, or of
+    a submission that failed, is said without what the student's process says of it.
     """
 
     #: nbconvert's HTML exporter sets this for every preprocessor, and complains of one that does not know it.
@@ -60,7 +66,8 @@ class HideTests(NbGraderPreprocessor):
         _withhold_quotes(nb, early, secret)
         _renumber(code)
         if reason := noted(nb, "failed"):
-            nb.cells.insert(0, nbformat.v4.new_markdown_cell(NOT_GRADED.format(reason=reason)))
+            said = NOT_GRADED.format(reason=_without_details(reason))
+            nb.cells.insert(0, nbformat.v4.new_markdown_cell(said))
         return nb, resources
 
 
@@ -91,12 +98,24 @@ def _what_is_left(cell: NotebookNode, answers: dict[int, str]) -> list[NotebookN
     if error is None:
         return [_text(WITHHELD)] if cell.outputs else []
     if reason := noted(cell, "stopped"):
-        return [_error("NotGraded" if error.ename == "NotGraded" else "Stopped", reason)]
+        if error.ename == "NotGraded":
+            return [_error("NotGraded", _without_details(reason))]
+        return [_error("Stopped", reason if is_test else _known_reason(reason))]
     longest = max((source.count("\n") + 1 for source in answers.values()), default=0)
     if is_test and (message := of_a_check(error, cell, longest)):
         return [_error(error.ename, message, FOR_STUDENTS[error.ename])]
     frames = Frames.read(error, cell.get("execution_count"), answers)
     return [_error(python_name(error.ename), _when(cell, frames) + frames.quote)]
+
+
+def _without_details(reason: str) -> str:
+    """Why a submission failed, without what its process chose to end with, which can be an input."""
+    return reason.partition(" (")[0]
+
+
+def _known_reason(reason: str) -> str:
+    """Why a cell was stopped that ran in the student's process, which says so itself and can say anything."""
+    return next((said for start, said in STOPPED.items() if reason.startswith(start)), "stopped")
 
 
 def _when(cell: NotebookNode, frames: Frames) -> str:

@@ -34,6 +34,7 @@ from coursepkg.grading.variants import Mutant
 
 #: Every exercise needs so many plausible wrong answers.
 MUTANTS = 4
+SOLUTION, SOLUTION_ALONE = "solution", "solution, by nbgrader alone"
 _QUIET = logging.Logger("coursepkg.grading.prove", logging.CRITICAL)
 #: A mutant that ends in one of these was not written with care; a student's wrong answer runs.
 BROKEN = re.compile(r"\b(SyntaxError|NameError|UnboundLocalError|ImportError|ModuleNotFoundError)\b")
@@ -115,9 +116,11 @@ def prove(course: Course, assignment: str) -> Proof:
             jobs = ((number, Job(one.nb, together=one.alone)) for number, one in by_number.items())
             for number, _, result in crew.results(jobs):
                 _read(by_number[number], result)
-    solution = next(variant for variant in found if variant.name == "solution")
+    solutions = {one.alone: one for one in found if one.name in (SOLUTION, SOLUTION_ALONE)}
     for variant in found:
+        solution = solutions[variant.alone]
         _judge(variant, unsolved=set(solution.errors) if variant is not solution else set())
+    _explain(solutions[False], set(solutions[False].errors) - set(solutions[True].errors))
     return Proof(assignment, maxima, found, problems, time.perf_counter() - start)
 
 
@@ -126,9 +129,9 @@ def _variants(
 ) -> Iterator[Variant]:
     """The notebooks to run, and what each must lose."""
     yield Variant("blank", None, blank, everything)
-    yield Variant("solution", None, solution)
+    yield Variant(SOLUTION, None, solution)
     yield Variant("blank, by nbgrader alone", None, blank, everything, alone=True)
-    yield Variant("solution, by nbgrader alone", None, solution, alone=True)
+    yield Variant(SOLUTION_ALONE, None, solution, alone=True)
     yield Variant("solution that consumes its arguments", None, variants.consuming(solution), alone=True)
     yield Variant("solution that leaves names behind", None, variants.leaving_names(solution), alone=True)
     for mutant in mutants:
@@ -203,6 +206,15 @@ def _judge(variant: Variant, unsolved: set[str]) -> None:
             variant.problems.append(f"is not a wrong answer but a broken one: {error}")
     if variant.exercise in unsolved:
         variant.problems.append("proves nothing: the solution loses these points, too")
+
+
+def _explain(solution: Variant, names: set[str]) -> None:
+    """Say of exercises that the solution loses here but not by nbgrader alone what their tests do wrong."""
+    solution.problems += [
+        f"{name} is lost only where tests run apart from answers: they can call what an answer defines and compare "
+        "what comes back, but not look into it"
+        for name in sorted(names)
+    ]
 
 
 def _first_line(error: NotebookNode) -> str:

@@ -58,7 +58,7 @@ class Session:
                 self._call_back(reply, received)
         except Closed as error:
             raise Ended from error
-        except Late as error:
+        except (Late, TookTooLong) as error:
             raise Stuck from error
         except (Garbled, NotData) as error:
             raise Nonsense(str(error)) from error
@@ -80,7 +80,7 @@ class Session:
 
     def names(self, names: list[str]) -> dict[str, Any]:
         """The values of those of these names that the notebook has defined."""
-        reply, buffers = self.ask("names", self.seconds_left(), names=names)
+        reply, buffers = self.ask("names", GRACE, names=names)
         found = reply.get("found")
         if not isinstance(found, dict):
             return {}
@@ -101,7 +101,10 @@ class Session:
         **given: Any,
     ) -> answers.Outcome:
         """What came of something done over there."""
-        seconds = self.seconds_left() if seconds is None else min(seconds, self.seconds_left())
+        left = self.seconds_left()
+        if left <= 0:
+            raise TookTooLong
+        seconds = left if seconds is None else min(seconds, left)
         if what == "call":
             given["without"] = [module.__name__ for module in without]
             self.without |= set(given["without"])

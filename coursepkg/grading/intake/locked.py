@@ -57,10 +57,14 @@ def unchanged(sheet: Sheet) -> None:
 
 def changed(sheet: Sheet) -> None:
     """Cells that are nearly one of the course's: copies of a test, switched off or edited, and others not found yet."""
+    written = {slot.normal for slot in sheet.slots if slot.kind == "markdown" and not slot.is_answer}
     for index in sheet.free():
-        if index in sheet.stubs:
-            continue
         cell = sheet.cells[index]
+        if index in sheet.stubs or not cell.normal:
+            continue
+        if cell.normal in written:  # it claimed to be an answer, and another one was
+            sheet.dropped.add(index)
+            continue
         taken = set(sheet.held.values())
         best, likeness = None, 0.0
         for slot in sheet.slots:

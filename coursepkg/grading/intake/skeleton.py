@@ -90,8 +90,6 @@ def _filled(sheet: Sheet, slot: Slot, cell: NotebookNode, submitted: NotebookNod
         _fill(cell, [submitted.cells[index] for index in sheet.answers[slot.index]])
     elif slot.index in sheet.inside:
         cell.source = texts.elsewhere(slot.kind, sheet.slots[sheet.inside[slot.index]].name)
-    if slot.kind == "code":
-        cell.outputs, cell.execution_count = [], None
     return cell
 
 

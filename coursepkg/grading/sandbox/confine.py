@@ -7,6 +7,7 @@
 Each bounds memory, processes, files and time, and gives up root's rights. Linux only; see cold.py for other systems.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -24,6 +25,8 @@ NOBODY = 65534
 FIRST_USER, USERS = 1_500_000_000, 500_000_000
 #: Seconds between two looks at the memory in use; more where looking takes long.
 LOOK = 0.25
+#: Processes of a submission that are a crowd.
+MANY = 8
 #: How a supervisor ends where it was not told to. A student's process may end in the same way, and gains nothing.
 OUT_OF_MEMORY, NOT_CONFINED = 71, 72
 #: What a student's process has for itself, besides processes, and where this is not root, users.
@@ -164,9 +167,19 @@ def _watch(student: int, others: Callable[[], list[int]], limits: Limits) -> int
                 break
         if told is None:
             started = time.monotonic()
-            if used(others()) > limits.memory:
+            pids = others()
+            if used(pids) > limits.memory:
                 return OUT_OF_MEMORY
+            if len(pids) > MANY:
+                _stand_back(pids)
             pause = max(LOOK, 10 * (time.monotonic() - started))
+
+
+def _stand_back(pids: list[int]) -> None:
+    """Let a crowd of processes have the processor only when other submissions do not need it."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, pid, 19)
 
 
 def _exit_status(status: int) -> int:
