@@ -64,6 +64,9 @@ def grade(
     sandbox: Annotated[
         str, typer.Option(help="best, or at most: namespaces, landlock, bubblewrap, plain.")
     ] = "best",
+    cluster: Annotated[
+        str | None, typer.Option(help="A dask scheduler's address or file: examine there instead.")
+    ] = None,
     feedback: Annotated[bool, typer.Option(help="Write the feedback pages, too.")] = True,
 ) -> None:
     """Grade everything collected of an assignment, write feedback pages and a table of grades.
@@ -75,7 +78,8 @@ def grade(
     from coursepkg.grading.course import CourseError
 
     try:
-        classroom.main(assignment, force, student or (), to, jobs=jobs, sandbox=sandbox, feedback=feedback)
+        options = {"jobs": jobs, "sandbox": sandbox, "cluster": cluster, "feedback": feedback}
+        classroom.main(assignment, force, student or (), to, **options)
     except CourseError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

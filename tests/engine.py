@@ -4,7 +4,8 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from coursepkg.grading.engine.crew import Crew, Job, Spec
+from coursepkg.grading.engine.crew import Crew
+from coursepkg.grading.engine.jobs import Job, Spec
 from coursepkg.grading.sandbox.limits import Limits
 
 
@@ -20,7 +21,7 @@ def run_notebook(
     nb: NotebookNode, level: str = "best", files: dict[str, bytes] | None = None, **limits: float
 ) -> NotebookNode:
     """The notebook, run with these limits."""
-    spec = Spec("test", nb, nb, Limits(**limits))
+    spec = Spec.of(nb, limits=Limits(**limits))
     with Crew(spec, level=level) as crew:
         ((_, _, result),) = crew.results([("one", Job(nb, files or {}))])
     assert result.notebook is not None, result.verdict

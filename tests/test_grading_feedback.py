@@ -2,13 +2,14 @@
 
 import html
 import re
+import signal
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_output
 
 from coursepkg.grading import classroom as grading
-from coursepkg.grading.feedback import LATER, QUOTES, VISIBLE, WITHHELD
+from coursepkg.grading.feedback import HIDDEN, LATER, QUOTES, STOPPED, VISIBLE, WITHHELD
 from coursepkg.grading.release import student_version
 from tests import classroom
 from tests.conftest import Graded
@@ -67,6 +68,7 @@ REVEALING = {
     ),
     "poses": (
         "double",
+        "    from coursepkg.check import CheckFailed\n"
         "    if x > 100:\n        raise CheckFailed(f'the input was {x}')\n    return 4",
         "Not yet: double\ndid not give what was expected.",
     ),
@@ -82,13 +84,13 @@ REVEALING = {
         "    class KeyError(BaseException):\n        def _render_traceback_(self):\n"
         "            return ['Cell In[3], line 1', f'Cell In[5], line {len(In)}']\n"
         "    if x > 100:\n        raise KeyError(x)\n    return 4",
-        f"KeyError: {VISIBLE}\n",
+        f"KeyError: {HIDDEN}\n",
     ),
     "limits": (
         "double",
         "    class OutputLimit(BaseException):\n        pass\n"
         "    if x > 100:\n        raise OutputLimit(x)\n    return 4",
-        "Stopped: stopped: it had printed more than 20 MB",
+        f"Exception: {HIDDEN}\n",
     ),
     "counts": (
         "double",
@@ -124,6 +126,42 @@ def test_an_answer_that_fails_hidden_tests_learns_nothing_of_them(revealing, stu
     assert WITHHELD in text, "the history that the last cell prints"
 
 
+#: How a submission ends, which its own process decides, once that knows a hidden input; and what its page says.
+ENDING = {
+    "exits": ("os._exit(x % 100)", "the process died while it ran cell 4."),
+    "is killed": ("os.kill(os.getpid(), x % 30)", "the process died while it ran cell 4."),
+    "babbles": (
+        "os.write(1, b'x' * 20)\n        [os.write(n, b'{%d}' % x * 9) for n in range(3, 60) if writes(n)]",
+        "while cell 4 ran, its process sent what no notebook sends.",
+    ),
+    "stops": ("SHELL.run = lambda *_: ([], f'stopped after {x} s: {x}')", STOPPED["stopped after"]),
+    "says more": ("SHELL.run = lambda *_: ([], f'{x}')", "Stopped: stopped\n"),
+}
+TOOLS = (
+    "import os\nfrom coursepkg.grading.sandbox.shell import Shell as SHELL\n\ndef writes(n):\n    try:\n"
+    "        return os.write(n, b'') == 0\n    except OSError:\n        return False\n\n"
+)
+
+
+@pytest.fixture(scope="module")
+def ending(tmp_path_factory):
+    root = classroom.make_course(tmp_path_factory.mktemp("ending"))
+    released = student_version(classroom.notebook(), classroom.MINI, root)
+    for student, (deed, _) in ENDING.items():
+        double = f"{TOOLS}def double(x):\n    if x > 100:\n        {deed}\n    return 4\n"
+        classroom.submit(root, student, classroom.submission(released, {"double": double}))
+    grading.main(classroom.MINI, root=root)
+    return root
+
+
+@pytest.mark.parametrize("student", ENDING)
+def test_how_a_submission_ends_tells_nothing_of_hidden_inputs(ending, student: str) -> None:
+    text = page(ending, student, classroom.MINI)
+    assert ENDING[student][1] in text
+    for secret in ("31337", str(31337 % 100), signal.Signals(31337 % 30).name):
+        assert secret not in text, secret
+
+
 #: What an answer does with its arguments, and what the student's later cells do with what it has kept.
 KEEPING = "LOG, kept = [], {}\n\ndef double(x):\n    LOG.append(x)\n    return 2 * x\n"
 KEPT = {
@@ -154,10 +192,14 @@ def keeping(tmp_path_factory) -> str:
     path = classroom.submit(root, "kay", nb)
     path.with_name("data.csv").write_text("1", encoding="utf-8")
     grading.main(classroom.MINI, root=root)
-    names = {file.name for file in (root / "feedback").rglob("*") if file.is_file()}
-    assert names == {f"{classroom.MINI}.html", "data.csv", "numbers.csv"}, (
-        "nothing that the student's code has written"
-    )
+    written = {
+        step: {file.name for file in (root / step).rglob("*") if file.is_file()}
+        for step in ("feedback", "autograded")
+    }
+    assert written == {
+        "feedback": {f"{classroom.MINI}.html"},
+        "autograded": {f"{classroom.MINI}.ipynb", "data.csv", "numbers.csv"},
+    }, "nothing that the student's code has written"
     raw = next(root.glob("feedback/*/*/*.html")).read_text(encoding="utf-8").partition("<body")[2]
     return html.unescape(raw)
 

@@ -63,6 +63,11 @@ def course(tmp_path_factory) -> Shell:
     nbgrader("collect", MINI)
     classroom.submit(root, "crashed", classroom.submission(released, {"double": "import os\nos._exit(1)"}))
     classroom.submit(root, "broken", "{not json")
+    peeking = {"double": "print(open('keys.csv').read())\n" + classroom.DOUBLE}
+    answers = classroom.submit(root, "peeks", classroom.submission(released, peeking))
+    answers.with_name("keys.csv").symlink_to(root / "solutions" / MINI / f"{MINI}.ipynb")
+    classroom.submit(root, "linked", "").unlink()
+    (root / "submitted" / "linked" / MINI / f"{MINI}.ipynb").symlink_to(answers)
     nbgrader("autograde", MINI, status=1)
     nbgrader("generate_feedback", MINI)
     return nbgrader
@@ -85,12 +90,15 @@ def test_export_has_states_and_scores(course: Shell) -> None:
         "half": ("graded", "2.0", ""),
         "crashed": ("failed", "", "the process died while it ran cell 3 (ended with exit status 1)"),
         "broken": ("refused", "", found["broken"][2]),
+        "linked": ("refused", "", found["linked"][2]),
+        "peeks": ("graded", "0.0", ""),
     }
     assert found["broken"][2].startswith(f"{MINI}.ipynb is not JSON (")
+    assert "symbolic link, which is never followed" in found["linked"][2]
 
 
 def test_feedback_holds_no_hidden_test(course: Shell) -> None:
-    for student in ("noisy", "half", "crashed"):
+    for student in ("noisy", "half", "crashed", "peeks"):
         text = page(course.root, student, MINI)
         assert not [secret for secret in classroom.SECRETS if secret in text]
     assert "the process died while it ran cell 3." in page(course.root, "crashed", MINI)

@@ -1,7 +1,6 @@
 """An assignment as it is graded: in the gradebook, and as workers need it."""
 
-import shutil
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import nbformat
@@ -13,7 +12,7 @@ from nbgrader.converters.base import NbGraderException
 
 from coursepkg.grading import notes
 from coursepkg.grading.course import Course, CourseError
-from coursepkg.grading.engine.crew import Spec
+from coursepkg.grading.engine.jobs import Spec
 from coursepkg.grading.intake.files import Taken
 from coursepkg.grading.intake.skeleton import rebuild
 from coursepkg.grading.release import student_version
@@ -35,15 +34,24 @@ def limits_of(course: Course) -> Limits:
     return Limits(**given)
 
 
-def spec_of(course: Course, assignment: str, released: Path) -> Spec:
-    """What workers know of an assignment. The files that are released with it are copied to `released`, a folder."""
-    instructors = course.instructors_notebook(assignment)
-    source = course.instructors(assignment).parent
-    for path in map(Path, utils.find_all_files(str(source), [*course.coursedir.ignore, "*.ipynb"])):
-        (released / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, released / path.relative_to(source))
-    release = with_tests(student_version(instructors, assignment, course.root), instructors)
-    return Spec(assignment, release, instructors, limits_of(course), released, (course.root,))
+@dataclass(frozen=True)
+class Prepared:
+    """An assignment, ready to be graded. release: the student's version, its locked cells with hidden tests."""
+
+    name: str
+    instructors: NotebookNode
+    release: NotebookNode
+    spec: Spec
+
+    @classmethod
+    def of(cls, course: Course, name: str) -> "Prepared":
+        """That of a course. Raises CourseError."""
+        instructors, source = course.instructors_notebook(name), course.instructors(name).parent
+        paths = map(Path, utils.find_all_files(str(source), [*course.coursedir.ignore, "*.ipynb"]))
+        released = {path.relative_to(source).as_posix(): path.read_bytes() for path in sorted(paths)}
+        known = {"limits": limits_of(course), "released": released, "hidden": (course.root,)}
+        release = with_tests(student_version(instructors, name, course.root), instructors)
+        return cls(name, instructors, release, Spec.of(instructors, **known))
 
 
 def on_skeleton(taken: Taken, release: NotebookNode) -> NotebookNode:

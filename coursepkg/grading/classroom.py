@@ -1,7 +1,6 @@
 """`coursepkg grade`: a whole class, examined by workers and written down by one writer."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from coursepkg.grading import digest, export, record, summary
-from coursepkg.grading.assignment import bring_into_gradebook, on_skeleton, spec_of
+from coursepkg.grading.assignment import Prepared, bring_into_gradebook, on_skeleton
 from coursepkg.grading.course import Course, CourseError
-from coursepkg.grading.engine.crew import Crew, Job, Result, cores
+from coursepkg.grading.engine.cluster import Cluster, Unreachable
+from coursepkg.grading.engine.crew import Crew, cores
+from coursepkg.grading.engine.jobs import Job, Result
 from coursepkg.grading.intake import files as intake
 from coursepkg.grading.intake import reading
 from coursepkg.grading.pages import Pages
@@ -31,6 +32,7 @@ def main(
     root: Path | None = None,
     jobs: int | None = None,
     sandbox: str = "best",
+    cluster: str | None = None,
     feedback: bool = True,
 ) -> list[Standing]:
     """Grade what was collected of an assignment, write feedback and grades, print a table, return the standings.
@@ -38,7 +40,8 @@ def main(
     Only what has changed since it was last graded is graded again, unless `force`. Submissions and manual grades are
     never changed. `students` limits the grading to some; `to` names the table of grades, by default
     grades_ASSIGNMENT.csv in the course's folder; `root` is the course's folder or one in it, by default the current.
-    `jobs` submissions are examined at a time, by default as many as there are cores. `sandbox`: see engine.crew.
+    `jobs` submissions are examined at a time, by default as many as there are cores; or as many as the dask cluster at
+    the address `cluster` has threads. `sandbox`: see engine.station. `feedback`: whether to write the pages.
     Cut off at any moment, the same call goes on where it was.
     Raises CourseError, with nothing written, where the course, the assignment, the submissions or the folder of `to`
     are not there, or another process grades; and at the end where `to` cannot be written.
@@ -51,11 +54,13 @@ def main(
     _refuse_unwritable(to)
     with _alone(course), _logged(course, course.root / "build" / f"grade_{assignment}.log") as log:
         bring_into_gradebook(course, assignment)
-        with tempfile.TemporaryDirectory(prefix="released-") as folder_of_released:
-            class_ = Class(course, assignment, Path(folder_of_released))
-            class_.grade(chosen, force, jobs or cores(), sandbox, console)
-            if feedback:
-                class_.write_feedback(chosen, console)
+        class_ = Class(course, assignment)
+        try:
+            class_.grade(chosen, force, class_.workers(jobs or cores(), sandbox, cluster), console)
+        except (Unreachable, ValueError) as error:
+            raise CourseError(str(error)) from error
+        if feedback:
+            class_.write_feedback(chosen, console)
     with course.gradebook() as gradebook:
         found = gradebook.find_assignment(assignment)
         everyone = standings(gradebook, course.coursedir, found)
@@ -75,34 +80,32 @@ def main(
 class Class:
     """The submissions of one assignment. `notes`: by student, what the instructor should know of this run."""
 
-    def __init__(self, course: Course, assignment: str, released: Path) -> None:
+    def __init__(self, course: Course, assignment: str) -> None:
         self.course, self.assignment = course, assignment
-        self.spec = spec_of(course, assignment, released)
+        self.prepared = Prepared.of(course, assignment)
         self.notes: dict[str, list[str]] = {}
 
-    def grade(
-        self,
-        students: list[str],
-        force: bool,
-        jobs: int,
-        sandbox: str,
-        console: Console,
-    ) -> None:
+    def workers(self, jobs: int, sandbox: str, cluster: str | None) -> Crew | Cluster:
+        """Those that will examine it: of this machine, or of a cluster."""
+        if cluster is not None:
+            return Cluster(self.prepared.spec, cluster, sandbox)
+        return Crew(self.prepared.spec, jobs, sandbox)
+
+    def grade(self, students: list[str], force: bool, workers: Crew | Cluster, console: Console) -> None:
         """Examine what has changed, and store each result as it comes."""
-        with Writer(self.course, self.assignment, self.spec.released) as writer:
+        with Writer(self.course, self.assignment, self.prepared.spec.released) as writer:
             waiting = self._changed(writer, students, force)
             if not waiting:
                 return
-            with _progress(console, "Grading", len(students)) as advance:
+            with _progress(console, "Grading", len(students)) as advance, workers:
                 advance(len(students) - len(waiting))
-                with Crew(self.spec, min(jobs, len(waiting)), sandbox) as crew:
-                    for student, job, result in crew.results(self._taken(writer, waiting, advance)):
-                        self._store(writer, student, job, result, waiting[student])
-                        advance(1)
+                for student, job, result in workers.results(self._taken(writer, waiting, advance)):
+                    self._store(writer, student, job, result, waiting[student])
+                    advance(1)
 
     def _changed(self, writer: Writer, students: list[str], force: bool) -> dict[str, str]:
         """The students whose submission is to be graded, with its digest; an empty one where it cannot be read."""
-        tests = digest.of_tests(writer.gradebook.find_assignment(self.assignment), self.spec.limits)
+        tests = digest.of_tests(writer.gradebook.find_assignment(self.assignment), self.prepared.spec.limits)
         known = record.load_all(writer.gradebook, self.assignment)
         found = {}
         for student in students:
@@ -118,15 +121,10 @@ class Class:
         self, writer: Writer, waiting: dict[str, str], progress: Callable[[int], None]
     ) -> Iterator[tuple[str, Job]]:
         """The submissions as jobs; one that cannot be taken in is stored as refused at once."""
-        released = sorted(
-            path.relative_to(self.spec.released).as_posix()
-            for path in self.spec.released.rglob("*")
-            if path.is_file()
-        )
         for student, version in waiting.items():
             folder = self._folder("submitted", student)
             try:
-                taken = intake.take(folder, self.assignment, released)
+                taken = intake.take(folder, self.assignment, self.prepared.spec.released)
                 files = {name: reading.content(folder / name, intake.Limits.total) for name in taken.files}
             except reading.Refused as refused:
                 writer.failed(student, Verdict("refused", str(refused)), version, [])
@@ -135,7 +133,7 @@ class Class:
                     student, Verdict("failed", f"{type(error).__name__}: {error}", ours=True), version, []
                 )
             else:
-                yield student, Job(on_skeleton(taken, self.spec.release), files)
+                yield student, Job(on_skeleton(taken, self.prepared.release), files)
                 continue
             progress(1)
 

@@ -10,7 +10,6 @@ that leaves other things under the names that test cells use.
 
 import logging
 import re
-import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -24,10 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 from coursepkg.grading import variants
-from coursepkg.grading.assignment import spec_of
+from coursepkg.grading.assignment import Prepared
 from coursepkg.grading.cells import exercise, is_answer, is_test
 from coursepkg.grading.course import Course, CourseError
-from coursepkg.grading.engine.crew import Crew, Job, Result, cores
+from coursepkg.grading.engine.crew import Crew, cores
+from coursepkg.grading.engine.jobs import Job, Result
 from coursepkg.grading.scores import score_of
 from coursepkg.grading.summary import default_console
 from coursepkg.grading.variants import Mutant
@@ -101,21 +101,18 @@ def main(assignments: list[str], console: Console | None = None, root: Path | No
 def prove(course: Course, assignment: str) -> Proof:
     """Run all variants of an assignment: blank, solutions and mutants."""
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="released-") as released:
-        spec = spec_of(course, assignment, Path(released))
-        maxima = {
-            exercise(cell): float(cell.metadata.nbgrader.points)
-            for cell in filter(is_test, spec.instructors.cells)
-        }
-        mutants = read_mutants(course.instructors(assignment).with_name("mutants.toml"))
-        problems = _unsuited(mutants, maxima, spec.instructors)
-        suited = [one for one in mutants if not _unsuited([one], maxima, spec.instructors, counted=False)]
-        found = list(_variants(spec.release, spec.instructors, suited, set(maxima)))
-        with Crew(spec, cores()) as crew:
-            by_number = {str(number): variant for number, variant in enumerate(found)}
-            jobs = ((number, Job(one.nb, together=one.alone)) for number, one in by_number.items())
-            for number, _, result in crew.results(jobs):
-                _read(by_number[number], result)
+    prepared = Prepared.of(course, assignment)
+    right, blank = prepared.instructors, prepared.release
+    maxima = {exercise(cell): float(cell.metadata.nbgrader.points) for cell in filter(is_test, right.cells)}
+    mutants = read_mutants(course.instructors(assignment).with_name("mutants.toml"))
+    problems = _unsuited(mutants, maxima, right)
+    suited = [one for one in mutants if not _unsuited([one], maxima, right, counted=False)]
+    found = list(_variants(blank, right, suited, set(maxima)))
+    by_number = {str(number): variant for number, variant in enumerate(found)}
+    with Crew(prepared.spec, cores()) as crew:
+        jobs = ((number, Job(one.nb, together=one.alone)) for number, one in by_number.items())
+        for number, _, result in crew.results(jobs):
+            _read(by_number[number], result)
     solutions = {one.alone: one for one in found if one.name in (SOLUTION, SOLUTION_ALONE)}
     for variant in found:
         solution = solutions[variant.alone]

@@ -3,7 +3,6 @@
 
 import atexit
 import contextlib
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from nbformat import NotebookNode
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import NbGraderPreprocessor
 
-from coursepkg.grading.assignment import on_skeleton, spec_of
+from coursepkg.grading.assignment import Prepared, on_skeleton
 from coursepkg.grading.course import Course
-from coursepkg.grading.engine.crew import Crew, Job
+from coursepkg.grading.engine.crew import Crew
+from coursepkg.grading.engine.jobs import Job
 from coursepkg.grading.intake import files as intake
-from coursepkg.grading.intake.reading import Refused
+from coursepkg.grading.intake import reading
 from coursepkg.grading.states import folder
 from coursepkg.grading.verdicts import Verdict
 from coursepkg.grading.writer import Writer
@@ -30,8 +30,8 @@ def take_in(assignment: str, student: str, notebooks: list[str]) -> None:
     course, student = Course.open(), Path(notebooks[0]).parent.parent.name
     try:
         intake.take(folder(course.coursedir, "submitted", student, assignment), assignment)
-    except Refused as refused:
-        with Writer(course, assignment, None) as writer:
+    except reading.Refused as refused:
+        with Writer(course, assignment, {}) as writer:
             writer.failed(student, Verdict("refused", str(refused)), "", [])
 
 
@@ -39,29 +39,36 @@ class Rebuild(NbGraderPreprocessor):
     """Puts the student's answers on the release's skeleton."""
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
-        where = resources["nbgrader"]
-        course = Course.open()
-        submitted = folder(course.coursedir, "submitted", where["student"], where["assignment"])
-        taken = intake.take(submitted, where["assignment"])
-        return on_skeleton(taken, _crew(course.root, where["assignment"]).spec.release), resources
+        where, course = resources["nbgrader"], Course.open()
+        taken = intake.take(_submitted(course, where), where["assignment"])
+        return on_skeleton(taken, _prepared(course.root, where["assignment"]).release), resources
 
 
 class Examine(NbGraderPreprocessor):
-    """Runs the notebook: the student's cells in a sandbox, the tests in a worker."""
+    """Runs the notebook: the student's cells in a sandbox, the tests in a worker.
+
+    Beside it lie the files that are taken in, and not what nbgrader has copied, which follows links.
+    """
 
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
-        where = resources["nbgrader"]
-        crew = _crew(Course.open().root, where["assignment"])
-        beside = Path(resources["metadata"]["path"])
-        files = {
-            path.relative_to(beside).as_posix(): path.read_bytes()
-            for path in sorted(beside.rglob("*"))
-            if path.is_file() and not path.is_symlink() and path.suffix != ".ipynb"
-        }
+        where, course = resources["nbgrader"], Course.open()
+        submitted = _submitted(course, where)
+        names = intake.take(submitted, where["assignment"]).files
+        files = {name: reading.content(submitted / name, intake.Limits.total) for name in names}
+        crew = _crew(course.root, where["assignment"])
         ((_, _, result),) = crew.results([(where["student"], Job(nb, files))])
         if result.notebook is None:
             raise NbGraderException(result.verdict.reason)
         return result.notebook, resources
+
+
+def _submitted(course: Course, where: dict[str, str]) -> Path:
+    return folder(course.coursedir, "submitted", where["student"], where["assignment"])
+
+
+@cache
+def _prepared(root: Path, assignment: str) -> Prepared:
+    return Prepared.of(Course.open(root), assignment)
 
 
 @cache
@@ -69,5 +76,4 @@ def _crew(root: Path, assignment: str) -> Crew:
     """The workers of an assignment, started once for a process of nbgrader's and ended with it."""
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
-    released = stack.enter_context(tempfile.TemporaryDirectory(prefix="released-"))
-    return stack.enter_context(Crew(spec_of(Course.open(root), assignment, Path(released))))
+    return stack.enter_context(Crew(_prepared(root, assignment).spec))

@@ -5,7 +5,6 @@ together. Whenever this is cut off, the next run finds the submission ungraded, 
 """
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from coursepkg.grading.verdicts import Verdict
 class Writer:
     """Writes the results of one assignment, with one connection to the gradebook. A context manager."""
 
-    def __init__(self, course: Course, assignment: str, released: Path | None) -> None:
+    def __init__(self, course: Course, assignment: str, released: dict[str, bytes]) -> None:
         self.course, self.assignment, self.released = course, assignment, released
         self.penalties = AssignLatePenalties(config=course.config, log=course.log)
         self.penalties.init_plugin()
@@ -125,11 +124,9 @@ class Writer:
             if path.exists():
                 utils.rmtree(str(path))
         new.mkdir(parents=True)
-        for name, content in files.items():
+        for name, content in {**files, **self.released}.items():
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             (new / name).write_bytes(content)
-        if self.released is not None:
-            shutil.copytree(self.released, new, dirs_exist_ok=True)
         stamps.copy(self._folder("submitted", student), new)
         nbformat.write(nb, new / f"{self.assignment}.ipynb")
         mode = 0o664 if self.course.coursedir.groupshared else 0o444

@@ -1,0 +1,107 @@
+"""A class's submissions, examined on a cluster: dask.distributed, wherever its scheduler runs.
+
+dask gives the work of a worker that is lost to another. Each of its workers keeps a warm process of its own; what
+crosses is notebooks and files, and results are handed on as they arrive.
+"""
+
+import atexit
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from coursepkg.grading.engine.jobs import Job, Result, Spec
+from coursepkg.grading.engine.station import Station
+from coursepkg.grading.verdicts import Verdict
+
+#: Jobs under way for each thread of the cluster.
+AHEAD = 3
+
+
+class Unreachable(Exception):
+    """There is no cluster; the message says what to do."""
+
+
+class Cluster:
+    """The workers of a cluster for one assignment; a context manager, as Crew. `address`: its scheduler's, such as
+    tcp://10.0.0.1:8786, or the path of its scheduler file."""
+
+    def __init__(self, spec: Spec, address: str, level: str = "best", seconds: float = 30) -> None:
+        self.spec, self.address, self.level, self.seconds = spec, address, level, seconds
+
+    def __enter__(self) -> "Cluster":
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise Unreachable("A cluster needs dask: `pip install distributed`.") from error
+        where = (
+            {"scheduler_file": self.address} if self.address.endswith(".json") else {"address": self.address}
+        )
+        try:
+            self.client = Client(**where, timeout=self.seconds, set_as_default=False)
+            self.client.wait_for_workers(1, timeout=self.seconds)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise Unreachable(f"No cluster with a worker at {self.address}: {error}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def results(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Job, Result]]:
+        """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed."""
+        from distributed import KilledWorker, as_completed
+
+        spec = self.client.scatter(self.spec, broadcast=True, hash=False)
+        source, known = iter(jobs), {}
+        with self.client.as_current():
+            done = as_completed(raise_errors=False)
+
+        def send(count: int) -> None:
+            for name, job in itertools.islice(source, max(0, count)):
+                future = self.client.submit(run, spec, job, self.level, pure=False)
+                known[future.key] = name, job
+                done.add(future)
+
+        send(AHEAD * self._threads())
+        for future in done:
+            name, job = known.pop(future.key)
+            error = future.exception() if future.status != "finished" else None
+            if isinstance(error, KilledWorker):
+                verdict = Verdict("failed", "every worker of the cluster that graded it was lost over it")
+                yield name, job, Result(verdict)
+            elif error is not None or future.status != "finished":
+                reason = f"{type(error).__name__}: {error}" if error else f"it was {future.status}"
+                yield name, job, Result(Verdict("failed", reason[:300], ours=True))
+            else:
+                yield name, job, future.result()
+            future.release()
+            send(AHEAD * self._threads() - len(known))
+
+    def _threads(self) -> int:
+        return max(1, sum(self.client.nthreads().values()))
+
+
+def run(spec: Spec, job: Job, level: str) -> Result:
+    """What a worker of the cluster does."""
+    return _station(_Known(spec), level).done(job)
+
+
+class _Known:
+    """A spec, to look a station up by: equal to another of the same content."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.key = spec, repr(spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Known) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@cache
+def _station(known: _Known, level: str) -> Station:
+    """This process's station for an assignment."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(Station(known.spec, level))
