@@ -129,7 +129,7 @@ def test_an_answer_that_fails_hidden_tests_learns_nothing_of_them(revealing, stu
 #: How a submission ends, which its own process decides, once that knows a hidden input; and what its page says.
 ENDING = {
     "exits": ("os._exit(x % 100)", "the process died while it ran cell 4."),
-    "is killed": ("os.kill(os.getpid(), x % 30)", "the process died while it ran cell 4."),
+    "is killed": ("os.kill(os.getpid(), x % 9)", "the process died while it ran cell 4."),
     "babbles": (
         "os.write(1, b'x' * 20)\n        [os.write(n, b'{%d}' % x * 9) for n in range(3, 60) if writes(n)]",
         "while cell 4 ran, its process sent what no notebook sends.",
@@ -158,7 +158,7 @@ def ending(tmp_path_factory):
 def test_how_a_submission_ends_tells_nothing_of_hidden_inputs(ending, student: str) -> None:
     text = page(ending, student, classroom.MINI)
     assert ENDING[student][1] in text
-    for secret in ("31337", str(31337 % 100), signal.Signals(31337 % 30).name):
+    for secret in ("31337", str(31337 % 100), signal.Signals(31337 % 9).name):
         assert secret not in text, secret
 
 

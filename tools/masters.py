@@ -95,6 +95,7 @@ def read(master: Master, address: Address) -> NotebookNode:
         cells.append(built)
     if master.graded:
         _lock_the_rest(cells)
+        _name_answers(cells)
         _check_exercises(cells, master.path.relative_to(master.root).as_posix())
     return nbformat.v4.new_notebook(
         cells=cells, metadata=nbformat.from_dict(NOTEBOOK_METADATA), nbformat=4, nbformat_minor=5
@@ -151,6 +152,15 @@ def _lock_the_rest(cells: list[NotebookNode]) -> None:
         name = {"code": "code", "markdown": "text"}[cell.cell_type]
         locked = {"grade": False, "locked": True, "solution": False, "task": False, "schema_version": 3}
         cell.metadata["nbgrader"] = NotebookNode(locked, grade_id=f"{name}_{count[cell.cell_type]:02d}")
+
+
+def _name_answers(cells: list[NotebookNode]) -> None:
+    """A student's cell bears its name in its text, too: other editors and copying lose what stands in the metadata."""
+    for cell in cells:
+        name = cell.metadata.nbgrader.grade_id
+        if cell.metadata.nbgrader.solution:
+            comment = "# grade_id: {}" if cell.cell_type == "code" else "<!-- grade_id: {} -->"
+            cell.source = f"{comment.format(name)}\n{cell.source}"
 
 
 def _check_exercises(cells: list[NotebookNode], where: str) -> None:

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from nbgrader.api import Assignment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from coursepkg.grading import digest, export, record, summary
+from coursepkg.grading import digest, export, record, report, summary
 from coursepkg.grading.assignment import Prepared, bring_into_gradebook, on_skeleton
 from coursepkg.grading.course import Course, CourseError
 from coursepkg.grading.engine.cluster import Cluster, Unreachable
@@ -18,7 +19,7 @@ from coursepkg.grading.engine.jobs import Job, Result
 from coursepkg.grading.intake import files as intake
 from coursepkg.grading.intake import reading
 from coursepkg.grading.pages import Pages
-from coursepkg.grading.states import Standing, folder, standings, submitters
+from coursepkg.grading.states import Standing, exercise_of, folder, standings, submitters
 from coursepkg.grading.verdicts import Verdict
 from coursepkg.grading.writer import Writer
 
@@ -73,8 +74,41 @@ def main(
                 f"{to} was not written: {error.strerror}. Is it open in another program? The grades are safe in the "
                 "gradebook: run this again, which grades only what has changed."
             ) from error
-        summary.show(console, course, found, everyone, to, log)
+        written = write_report(course, found, everyone)
+        summary.show(console, course, found, everyone, to, log, written)
     return everyone
+
+
+def write_report(course: Course, assignment: Assignment, everyone: list[Standing]) -> Path:
+    """Write report_ASSIGNMENT.html. Raises CourseError where that cannot be."""
+    path = course.root / f"report_{assignment.name}.html"
+    exercises = [
+        report.Exercise(exercise_of(cell.name), cell.max_score, cell.name in answers)
+        for notebook in assignment.notebooks
+        for answers in [{cell.name for cell in notebook.solution_cells}]
+        for cell in notebook.grade_cells
+    ]
+    rows = [
+        report.Row(
+            one.student,
+            one.state,
+            one.reason,
+            one.score,
+            one.points,
+            {name: report.Failure(*said) for name, said in one.failures.items()},
+            tuple(one.unanswered),
+            tuple(one.notes),
+            one.sandbox,
+        )
+        for one in everyone
+    ]
+    try:
+        report.write(path, assignment.name, exercises, rows, summary.warnings(everyone))
+    except OSError as error:
+        raise CourseError(
+            f"{path} was not written: {error.strerror}. The grades are safe in the gradebook."
+        ) from error
+    return path
 
 
 class Class:

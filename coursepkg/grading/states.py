@@ -36,7 +36,7 @@ class Standing:
 
     `raw` and `score`: the whole assignment before and after the late penalty; None until every part is graded. `automatic` and `manual`:
     the points of each part, of `automatic_max` and `manual_max`. `awaiting`: the cells a person must grade.
-    `failures`, `unanswered`, `sandbox`: as in record.Record.
+    `points`: by exercise, None where there are none yet. `failures`, `unanswered`, `sandbox`: as in record.Record.
     """
 
     student: str
@@ -50,6 +50,7 @@ class Standing:
     timestamp: datetime | None = None
     awaiting: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    points: dict[str, float | None] = field(default_factory=dict)
     failures: dict[str, list[str]] = field(default_factory=dict)
     unanswered: list[str] = field(default_factory=list)
     sandbox: str = ""
@@ -88,6 +89,12 @@ def _standing(
     newer = _newer(submitted, autograded)
     grades = [grade for notebook in submission.notebooks for grade in notebook.grades]
     result.awaiting = [grade.name for grade in grades if grade.needs_manual_grade]
+    result.points = {
+        exercise_of(grade.name): None
+        if grade.auto_score is None and grade.manual_score is None
+        else grade.score
+        for grade in grades
+    }
     if newer:
         result.state, result.reason = State.NOT_GRADED, "submitted again after it was graded"
     elif known.failed and (result.awaiting or not complete):
@@ -122,6 +129,11 @@ def _total(grades: list[Grade]) -> float | None:
     if any(grade.auto_score is None and grade.manual_score is None for grade in grades):
         return None
     return sum(grade.score for grade in grades)
+
+
+def exercise_of(cell: str) -> str:
+    """The exercise that a graded cell belongs to."""
+    return cell.removeprefix("test_")
 
 
 def is_manual(grade: Grade) -> bool:

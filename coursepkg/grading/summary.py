@@ -34,6 +34,7 @@ def show(
     everyone: list[Standing],
     grades: Path,
     log: Path,
+    report: Path,
 ) -> None:
     """Print one row a student, then what was written where and what is left to do."""
     automatic_max, manual_max = maxima(assignment)
@@ -60,8 +61,11 @@ def show(
     counts = Counter(standing.state for standing in everyone)
     console.print(", ".join(f"{state}: {counts[state]}" for state in State if counts[state]))
     console.print(
-        f"Grades: {_short(grades, course)}   Feedback: {course.coursedir.feedback_directory}/   Log: {_short(log, course)}"
+        f"Grades: {_short(grades, course)}   Report: {_short(report, course)}   "
+        f"Feedback: {course.coursedir.feedback_directory}/   Log: {_short(log, course)}"
     )
+    for warning in warnings(everyone):
+        console.print(Text(f"WARNING: {warning}", style="bold red"))
     broken = [standing.student for standing in everyone if standing.state in BROKEN]
     if counts[State.MANUAL] or broken:
         console.print(
@@ -75,6 +79,17 @@ def show(
             highlight=False,
             soft_wrap=True,
         )
+
+
+def warnings(everyone: list[Standing]) -> list[str]:
+    """What an instructor should know of how the class was graded."""
+    unconfined = sum(standing.sandbox == "plain" for standing in everyone)
+    if not unconfined:
+        return []
+    return [
+        f"{unconfined} of these submissions ran without a sandbox, as your own account: this machine has none. What they "
+        "did to your files and where they connected to is not known."
+    ]
 
 
 def _points(points: float | None) -> str:

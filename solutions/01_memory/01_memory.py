@@ -15,6 +15,7 @@
 # function, and where something is off they say what they called, what came back, what was expected, and give a hint.
 # Run them as often as you like. They do not try every rule in the text: when you hand in, the same functions are called
 # with other inputs as well, so write the rule and not the example.
+# Keep the line `# grade_id: …` at the top of a cell: it says which exercise the cell answers.
 #
 # **Rules.** Plain Python is enough. The exercises ask you to write what `coursepkg.memory` does, so an answer that calls
 # that package, or copies a function of it, is refused. Exercises do not depend on each other: if one resists, go on with the next.
