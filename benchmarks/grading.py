@@ -28,21 +28,27 @@ ASSIGNMENT = "01_memory"
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTS = "import torch, transformers, peft, bitsandbytes\n"
 #: nbgrader as it comes, but for the folder in which this course keeps the instructor's versions.
-STOCK = 'c = get_config()\nc.CourseDirectory.root = r"{root}"\nc.CourseDirectory.source_directory = "solutions"\n'
+STOCK = (
+    'c = get_config()\nc.CourseDirectory.root = r"{root}"\nc.CourseDirectory.source_directory = "solutions"\n'
+)
 COMMAND = (sys.executable, "-m")
 
 
-def make_course(root: Path, students: int) -> None:
+def make_course(root: Path, students: int, imports: str = IMPORTS) -> None:
     """A course with this many submissions of the assignment: every fourth gets an exercise wrong."""
     folder = root / "solutions" / ASSIGNMENT
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "nbgrader_config.py", root)
     solved = nbformat.read(ROOT / "solutions" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb", as_version=4)
     first = next(cell for cell in solved.cells if cell.cell_type == "code")
-    first.source = IMPORTS + first.source
+    first.source = imports + first.source
     nbformat.write(solved, folder / f"{ASSIGNMENT}.ipynb")
     released = student_version(solved, ASSIGNMENT, root)
-    answers = {cell.metadata.nbgrader.grade_id: cell.source for cell in solved.cells if cell.metadata.nbgrader.solution}
+    answers = {
+        cell.metadata.nbgrader.grade_id: cell.source
+        for cell in solved.cells
+        if cell.metadata.nbgrader.solution
+    }
     for number in range(students):
         nb = nbformat.from_dict(released)
         for index, cell in enumerate(cell for cell in nb.cells if cell.metadata.nbgrader.solution):
@@ -89,16 +95,30 @@ def measure(students: int, folder: Path, nbgrader: bool) -> list[tuple[str, floa
         make_course(root, students)
         Course.open(root)
         run(root, "nbgrader", "generate_assignment", ASSIGNMENT)
-        rows.append((name, run(root, "coursepkg", "grade", ASSIGNMENT, "--jobs", str(jobs), "--no-feedback"), grades(root)))
+        rows.append(
+            (
+                name,
+                run(root, "coursepkg", "grade", ASSIGNMENT, "--jobs", str(jobs), "--no-feedback"),
+                grades(root),
+            )
+        )
     root = folder / "feedback"
     make_course(root, students)
-    rows.append(("with feedback pages, --jobs 2", run(root, "coursepkg", "grade", ASSIGNMENT, "--jobs", "2"), grades(root)))
+    rows.append(
+        (
+            "with feedback pages, --jobs 2",
+            run(root, "coursepkg", "grade", ASSIGNMENT, "--jobs", "2"),
+            grades(root),
+        )
+    )
     return rows
 
 
 def main() -> None:
     """Measure, compare the grades, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--students", type=int, default=20)
     parser.add_argument("--without-nbgrader", action="store_true", help="leave out the row that takes long")
     given = parser.parse_args()

@@ -5,7 +5,8 @@ import pytest
 
 from coursepkg.grading import classroom as grading
 from coursepkg.grading.course import CourseError
-from coursepkg.grading.engine.crew import Crew, Result
+from coursepkg.grading.engine.jobs import Result
+from coursepkg.grading.engine.station import Station
 from coursepkg.grading.pages import OURS, Pages
 from coursepkg.grading.release import student_version
 from coursepkg.grading.states import State
@@ -62,15 +63,16 @@ def test_a_failure_of_the_machine_is_tried_again_by_the_next_run(root, monkeypat
     assert wrote == ["notebook", "points", "notebook", "points", "page"]
 
 
-def test_a_worker_that_ends_is_a_failure_of_the_machine(root, monkeypatch) -> None:
+def test_what_the_machine_could_not_run_is_run_by_the_next_run(root, monkeypatch) -> None:
     with monkeypatch.context() as patched:
-        ended = Verdict("failed", "its worker ended twice", ours=True)
-        patched.setattr(Crew, "_done", lambda *_: Result(ended))
+        reason = "the sandbox could not be set up"
+        patched.setattr(Station, "done", lambda *_: Result(Verdict("failed", reason, ours=True)))
         standings, _ = regrade(root)
-    assert (standings["ann"].state, standings["ann"].reason) == (State.FAILED, "its worker ended twice")
+    assert (standings["ann"].state, standings["ann"].reason) == (State.FAILED, reason)
     text = page(root, "ann", MINI)
-    assert OURS in text and "worker" not in text
+    assert OURS in text and "sandbox" not in text
     assert regrade(root)[0]["ann"].automatic == 2
+    assert "Score: 2.0" in page(root, "ann", MINI)
 
 
 def test_a_regrading_that_fails_takes_back_what_it_would_have_replaced(root, monkeypatch) -> None:

@@ -63,12 +63,15 @@ def test_a_second_run_grades_only_what_changed(tmp_path) -> None:
     root = make_class(tmp_path, {"ann": "    return 2 * x", "bob": "    return x"})
     regrade(root)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.ipynb")}
-    pages = {path: path.stat().st_mtime_ns for path in root.rglob("*.html")}
+    pages = {path: path.stat().st_mtime_ns for path in root.glob("feedback/*/*/*.html")}
+    tables = {path: path.read_bytes() for path in (*root.glob("*.html"), *root.glob("*.csv"))}
+    assert (len(pages), len(tables)) == (2, 2)
     start = time.perf_counter()
     standings, _ = regrade(root)
     assert time.perf_counter() - start < 2
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.ipynb")} == before
-    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.html")} == pages
+    assert {path: path.stat().st_mtime_ns for path in pages} == pages
+    assert {path: path.read_bytes() for path in tables} == tables
     assert (standings["ann"].automatic, standings["bob"].automatic) == (2, 0)
 
     submit(root, "bob", "    return x + x")

@@ -162,6 +162,21 @@ def test_how_a_submission_ends_tells_nothing_of_hidden_inputs(ending, student: s
         assert secret not in text, secret
 
 
+@pytest.mark.parametrize(("lines", "is_quoted"), [(900, True), (1600, False)])
+def test_of_a_thousand_lines_none_is_quoted(tmp_path, lines: int, is_quoted: bool) -> None:
+    root = classroom.make_course(tmp_path)
+    nb = classroom.submission(student_version(classroom.notebook(), classroom.MINI, root), {"double": KEEPING})
+    forged = "compile('\\n' * (LOG[-1] % 800) + 'raise KeyError', sys._getframe().f_code.co_filename, 'exec')"
+    numbers = "\n".join(f"# {number}" for number in range(lines))
+    nb.cells.append(new_code_cell(f"import sys; exec({forged})\n{numbers}"))
+    classroom.submit(root, "ann", nb)
+    grading.main(classroom.MINI, root=root)
+    text = page(root, "ann", classroom.MINI)
+    assert f"KeyError: {LATER}" in text
+    assert (f"in your line: # {31337 % 800 - 1}" in text) == is_quoted
+    assert ("in your line" in text) == is_quoted
+
+
 #: What an answer does with its arguments, and what the student's later cells do with what it has kept.
 KEEPING = "LOG, kept = [], {}\n\ndef double(x):\n    LOG.append(x)\n    return 2 * x\n"
 KEPT = {

@@ -31,6 +31,8 @@ STOPPED = {
 }
 #: Lines shorter than this say nothing of a test: `)`, `import torch`.
 TELLING = 16
+#: Lines of a student's code of which one is named. Of many more, the one that raised could tell any number.
+MOST_LINES = 1000
 
 
 class HideTests(NbGraderPreprocessor):
@@ -48,6 +50,8 @@ class HideTests(NbGraderPreprocessor):
     def preprocess(self, nb: NotebookNode, resources: ResourcesDict) -> tuple[NotebookNode, ResourcesDict]:
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         answers = {cell.get("execution_count"): cell.source for cell in code if not utils.is_locked(cell)}
+        if sum(source.count("\n") + 1 for source in answers.values()) > MOST_LINES:
+            answers = {}
         secret: list[str] = []
         _mark_what_awaits_a_person(nb, resources)
         early: list[NotebookNode] = []
