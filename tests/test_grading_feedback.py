@@ -134,8 +134,8 @@ ENDING = {
         "os.write(1, b'x' * 20)\n        [os.write(n, b'{%d}' % x * 9) for n in range(3, 60) if writes(n)]",
         "while cell 4 ran, its process sent what no notebook sends.",
     ),
-    "stops": ("SHELL.run = lambda *_: ([], f'stopped after {x} s: {x}')", STOPPED["stopped after"]),
-    "says more": ("SHELL.run = lambda *_: ([], f'{x}')", "Stopped: stopped\n"),
+    "stops": ("SHELL.run = lambda *_: ([], 'late')", STOPPED["stopped after"]),
+    "says more": ("SHELL.run = lambda *_: ([], f'stopped after {x} s: {x}')", "Comments: No response."),
 }
 TOOLS = (
     "import os\nfrom coursepkg.grading.sandbox.shell import Shell as SHELL\n\ndef writes(n):\n    try:\n"
@@ -165,7 +165,9 @@ def test_how_a_submission_ends_tells_nothing_of_hidden_inputs(ending, student: s
 @pytest.mark.parametrize(("lines", "is_quoted"), [(900, True), (1600, False)])
 def test_of_a_thousand_lines_none_is_quoted(tmp_path, lines: int, is_quoted: bool) -> None:
     root = classroom.make_course(tmp_path)
-    nb = classroom.submission(student_version(classroom.notebook(), classroom.MINI, root), {"double": KEEPING})
+    nb = classroom.submission(
+        student_version(classroom.notebook(), classroom.MINI, root), {"double": KEEPING}
+    )
     forged = "compile('\\n' * (LOG[-1] % 800) + 'raise KeyError', sys._getframe().f_code.co_filename, 'exec')"
     numbers = "\n".join(f"# {number}" for number in range(lines))
     nb.cells.append(new_code_cell(f"import sys; exec({forged})\n{numbers}"))

@@ -983,6 +983,7 @@ def test_code_that_only_looks_like_its_answer(memory) -> None:
     """The function has another name and the cell another place: what is left of the released text tells it."""
     released, graded, answers = memory
     renamed = f"# {'thinking ' * 40}\n" + answers["kv_cache"].replace("def kv_cache", "def cache")
+    renamed = renamed.replace("# grade_id: kv_cache\n", "")
     nb = classroom.submission(released, answers | {"kv_cache": renamed})
     nb.cells.append(nb.cells.pop(at(nb, "kv_cache")))
     lost(nb)
@@ -996,9 +997,8 @@ def test_two_cells_that_are_as_like_are_left_to_a_person(memory) -> None:
     released, graded, answers = memory
     nb = classroom.submission(released, answers)
     stub = nb.cells.pop(at(nb, "kv_cache")).source
-    copies = [
-        stub.replace("def kv_cache", f"def {name}").replace("# YOUR CODE HERE", "") for name in ("a", "b")
-    ]
+    stub = stub.replace("# grade_id: kv_cache\n", "").replace("# YOUR CODE HERE", "")
+    copies = [stub.replace("def kv_cache", f"def {name}") for name in ("a", "b")]
     nb.cells += map(new_code_cell, copies)
     result = rebuild(nb, graded)
     assert result.flagged == [

@@ -86,7 +86,10 @@ EXPECTED = {
 }
 UNREADABLE = {
     "not_json": ("{not json", "90_mini.ipynb is not JSON ("),
-    "not_a_notebook": ('{"cells": 3}', "90_mini.ipynb is not a notebook: it does not say in which notebook format"),
+    "not_a_notebook": (
+        '{"cells": 3}',
+        "90_mini.ipynb is not a notebook: it does not say in which notebook format",
+    ),
     "empty": ("", "90_mini.ipynb is empty; ask for it again"),
 }
 

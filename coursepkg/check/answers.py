@@ -1,9 +1,11 @@
 """The function that is checked: one in this process, or, where a class is graded, one in the student's process."""
 
 import copy
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -67,7 +69,8 @@ class Local:
 
 def line_of(error: BaseException) -> int | None:
     """The line of the student's code in which `error` was raised; None where it was the call itself."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "coursepkg" not in f.filename]
+    libraries = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[1]))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(libraries)]
     return frames[-1].lineno if frames else None
 
 

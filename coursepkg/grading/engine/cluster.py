@@ -51,7 +51,9 @@ class Cluster:
         """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed."""
         from distributed import KilledWorker, as_completed
 
-        spec = self.client.scatter(self.spec, broadcast=True, hash=False)
+        spec = self.client.submit(
+            _handed_over, self.spec, pure=False
+        )  # a task, for dask to do again where it is lost
         source, known = iter(jobs), {}
         with self.client.as_current():
             done = as_completed(raise_errors=False)
@@ -79,6 +81,10 @@ class Cluster:
 
     def _threads(self) -> int:
         return max(1, sum(self.client.nthreads().values()))
+
+
+def _handed_over(spec: Spec) -> Spec:
+    return spec
 
 
 def run(spec: Spec, job: Job, level: str) -> Result:

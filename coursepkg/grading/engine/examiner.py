@@ -18,6 +18,7 @@ from coursepkg.grading.engine.remote import GRACE, Ended, Gone, Nonsense, Sessio
 from coursepkg.grading.engine.testcell import Bench
 from coursepkg.grading.sandbox import poison
 from coursepkg.grading.sandbox.limits import Limits
+from coursepkg.grading.sandbox.shell import LATE, PRINTED
 from coursepkg.grading.verdicts import Verdict
 
 #: What a code cell is: a test, another cell of the course's, or the student's.
@@ -95,8 +96,8 @@ class Examination:
         kept, most = self.limits.kept_output, self.limits.max_output
         outputs, stopped = self.session.run(cell.source, cell.count, seconds, kept, most)
         cell.outputs = cleaned(outputs, kept)
-        if stopped:
-            cell.stop("Stopped", stopped[:200])
+        if stopped in (LATE, PRINTED):
+            cell.stop("Stopped", self._why(stopped, seconds))
         if cell.role == LOCKED:
             self.locked |= dict.fromkeys(names_defined(cell.source), cell)
 
@@ -110,8 +111,12 @@ class Examination:
         except TookTooLong:
             late = True
         if late:
-            reason = f"stopped after {seconds:.0f} s: it had not ended, perhaps a loop that never does"
-            cell.stop("Stopped", reason)
+            cell.stop("Stopped", self._why(LATE, seconds))
+
+    def _why(self, limit: str, seconds: float) -> str:
+        if limit == PRINTED:
+            return f"stopped: it had printed more than {self.limits.max_output / 1e6:g} MB"
+        return f"stopped after {seconds:.0f} s: it had not ended, perhaps a loop that never does"
 
     def _given(self, source: str) -> dict[str, Any]:
         """What the names that a cell reads stand for, where it does not define them itself."""
@@ -193,12 +198,15 @@ def _verdict(examination: Examination, gone: Gone, end: End) -> Verdict:
     elif isinstance(gone, Nonsense):
         reason = f"while cell {place} ran, its process sent what no notebook sends ({str(gone)[:100]})"
         verdict = Verdict("refused", reason)
-    elif end.memory:
-        verdict = Verdict(
-            "out of memory", f"{end.reason}, {limits.memory / 1e9:g} GB, while cell {place} ran"
+    elif end.is_out_of_memory:
+        reason = (
+            f"it took more memory than a submission may, {limits.memory / 1e9:g} GB, while cell {place} ran"
         )
+        verdict = Verdict("out of memory", reason)
+    elif end.is_not_confined and not examination.session.answered:
+        verdict = Verdict("failed", "the sandbox could not be set up", ours=True)
     else:
         assert isinstance(gone, Ended)
-        verdict = Verdict("failed", f"the process died while it ran cell {place} ({end.reason})", end.ours)
+        verdict = Verdict("failed", f"the process died while it ran cell {place} ({end.said})")
     examination.cell.stop("NotGraded", verdict.reason)
     return verdict

@@ -21,11 +21,25 @@ from coursepkg.grading.sandbox.link import Link, environment
 
 @dataclass(frozen=True)
 class End:
-    """How a student's process came to its end. `memory`: it was ended for what it took of it."""
+    """How a student's process came to its end, which it can choose."""
 
-    reason: str
-    memory: bool = False
-    ours: bool = False
+    status: int
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        return self.status == OUT_OF_MEMORY
+
+    @property
+    def is_not_confined(self) -> bool:
+        return self.status == NOT_CONFINED
+
+    @property
+    def said(self) -> str:
+        """In words."""
+        if self.status > 128:
+            with contextlib.suppress(ValueError):
+                return f"ended by {signal.Signals(self.status - 128).name}"
+        return f"ended with exit status {self.status}"
 
 
 class Student(Protocol):
@@ -83,7 +97,7 @@ class Forked:
 
     def end(self, wait: bool) -> End:
         self.channel.close()
-        return ended(self.link.ask({"do": "end", "pid": self.pid, "wait": wait})["status"])
+        return End(self.link.ask({"do": "end", "pid": self.pid, "wait": wait})["status"])
 
 
 class Spawning:
@@ -126,19 +140,7 @@ class Spawned:
             with contextlib.suppress(OSError):
                 stream.close()
         status = self.process.wait()
-        return ended(128 - status if status < 0 else status)
-
-
-def ended(status: int) -> End:
-    """What an exit status says."""
-    if status == OUT_OF_MEMORY:
-        return End("it took more memory than a submission may", memory=True)
-    if status == NOT_CONFINED:
-        return End("the sandbox could not be set up", ours=True)
-    if status > 128:
-        with contextlib.suppress(ValueError):
-            return End(f"ended by {signal.Signals(status - 128).name}")
-    return End(f"ended with exit status {status}")
+        return End(128 - status if status < 0 else status)
 
 
 def _inherited() -> dict[str, str]:

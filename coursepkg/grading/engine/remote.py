@@ -1,5 +1,6 @@
 """The student's process as tests see it: its values as values, its functions as functions that are called over there."""
 
+import ast
 import builtins
 import pickle
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ class Session:
         self.channel = channel
         self.sources: list[str] = []
         self.without: set[str] = set()
+        self.answered = False
         self._asked = 0
         self._callbacks: list[Callable] = []
 
@@ -64,15 +66,15 @@ class Session:
             raise Nonsense(str(error)) from error
         if reply.get("id") != self._asked:
             raise Nonsense("an answer to another question")
+        self.answered = True
         return reply, received
 
-    def run(self, source: str, number: int, seconds: float, kept: int, most: int) -> tuple[Any, str]:
-        """Run a cell: its outputs as they were sent, and why it was stopped."""
+    def run(self, source: str, number: int, seconds: float, kept: int, most: int) -> tuple[Any, Any]:
+        """Run a cell: its outputs as they were sent, and which limit it met, as that was sent; see sandbox.shell."""
         self.sources.append(source)
         limits = {"kept_output": kept, "max_output": most}
         reply, _ = self.ask("run", seconds, source=source, number=number, **limits)
-        stopped = reply.get("stopped")
-        return reply.get("outputs"), stopped if isinstance(stopped, str) else ""
+        return reply.get("outputs"), reply.get("stopped")
 
     def spoil(self, packages: list[str]) -> None:
         """Make packages useless over there, before anything has run."""
@@ -247,12 +249,27 @@ def _error(described: Any) -> tuple[Exception, int | None]:
     own = [name for name in classes if _is_error(name)]
     base = getattr(builtins, own[0]) if own else Exception
     made = base if own and classes[0] == own[0] else type(classes[0] if classes else "Error", (base,), {})
-    text, line = str(described.get("text", "")), described.get("line")
+    text = str(described.get("text", ""))
     try:
-        error = made(text)
+        error = made(_key(text) if made is KeyError else text)
     except TypeError:  # UnicodeDecodeError, for one, is made of more than a text
         error = type(made.__name__, (Exception,), {})(text)
-    return error, line if type(line) is int and 0 < line < 10**6 else None
+    error.coursepkg_place = place = _place(described.get("place"))
+    return error, place[1] if place else None
+
+
+def _key(text: str) -> Any:
+    """What a KeyError was made of, whose text is the representation of that."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+
+
+def _place(sent: Any) -> tuple[int, int] | None:
+    """The number of a cell and a line in it, or None."""
+    numbers = sent if isinstance(sent, list) and len(sent) == 2 else [0, 0]
+    return tuple(numbers) if all(type(one) is int and 0 < one < 10**6 for one in numbers) else None
 
 
 def _is_error(name: str) -> bool:

@@ -85,6 +85,8 @@ def _failure(error: BaseException, source: str, name: str, number: int) -> dict:
             frames = [traceback.FrameSummary(name, error.lineno or 1, "")]
         shown = [f"{kind}: Traceback (most recent call last)"]
         shown += [_excerpt(source, frame.lineno or 1, number) for frame in frames]
+        if place := getattr(error, "coursepkg_place", None):  # in the student's cells, whose text is not here
+            shown.append("Cell In[{}], line {}".format(*place))
         shown.append(f"{kind}: {text}")
     return {"output_type": "error", "ename": kind, "evalue": text, "traceback": shown}
 

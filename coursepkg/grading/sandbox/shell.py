@@ -22,6 +22,8 @@ NAG = 0.02
 #: What an output costs beside its text, so that many empty ones are limited too.
 MESSAGE = 200
 ERROR_CHARACTERS = 20_000
+#: The limits that a cell may meet: on its time, and on what it prints.
+LATE, PRINTED = "late", "printed"
 
 
 class OutputLimit(BaseException):
@@ -105,7 +107,7 @@ class Collected:
 
     def _stop_if_endless(self) -> None:
         if self.arrived > self.max_output:
-            self.stopped = f"stopped: it had printed more than {self.max_output / 1e6:g} MB"
+            self.stopped = PRINTED
             if threading.current_thread() is threading.main_thread():
                 raise OutputLimit
 
@@ -238,11 +240,14 @@ class Shell:
     def namespace(self) -> dict[str, Any]:
         return self.shell.user_ns
 
+    def cell_of(self, filename: str) -> int | None:
+        """The number of the cell that IPython compiled under this name, if any."""
+        return self.shell.compile._filename_map.get(filename)
+
     def run(self, source: str, number: int, seconds: float, kept: int, most: int) -> tuple[list[dict], str]:
-        """Run a cell as the `number`th; its outputs, and why it was stopped, or an empty text."""
+        """Run a cell as the `number`th; its outputs, and which limit it met, or an empty text."""
         self.collected, self.number = Collected(kept, most), number
         self.shell.execution_count = number
-        late = f"stopped after {seconds:.0f} s: it had not ended, perhaps a loop that never does"
         with self._streams():
             try:
                 with limited(seconds) as clock:
@@ -250,7 +255,7 @@ class Shell:
             except (OutOfTime, OutputLimit):
                 pass  # IPython has let it through
         if clock.struck:
-            self.collected.stopped = self.collected.stopped or late
+            self.collected.stopped = self.collected.stopped or LATE
         collected, self.collected = self.collected, None
         return collected.finished(), collected.stopped
 

@@ -126,7 +126,7 @@ class Served:
                 value = action()
             reply = {"value": encode(value, made, self._refer)}
         except BaseException as error:
-            reply = {"raised": _described(error)}
+            reply = {"raised": _described(error, self.shell.cell_of)}
         return {"late": True} if clock.struck else reply
 
     def _refer(self, value: Any) -> dict:
@@ -159,17 +159,17 @@ class Served:
         return called_back
 
 
-def _described(error: BaseException) -> dict:
-    """An error as data: the names of its classes, its message, and the line of the student's cell it came from."""
+def _described(error: BaseException, cell_of: Callable[[str], int | None]) -> dict:
+    """An error as data: the names of its classes, its message, and the innermost place in a cell of the student's, as
+    the number of the cell and the line in it."""
     try:
         text = str(error)[:MOST_TEXT]
     except BaseException:
         text = ""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "coursepkg" not in frame.filename
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
     names = [base.__name__[:MOST_TEXT] for base in type(error).__mro__]
-    return {"classes": names, "text": text, "line": frames[-1].lineno if frames else None}
+    places = [(number, frame.lineno) for frame in frames if (number := cell_of(frame.filename)) is not None]
+    return {"classes": names, "text": text, "place": places[-1] if places else None}
 
 
 def _name_of(value: Any, attribute: str) -> str:
