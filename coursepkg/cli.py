@@ -1,7 +1,10 @@
 """The `coursepkg` command. What a command needs is imported when it runs, so that --help answers at once."""
 
+import contextlib
+import gc
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -42,12 +45,20 @@ def doctor(
     raise typer.Exit(any(finding.state is State.BROKEN for finding in findings))
 
 
-def _begin_to_warm_up() -> None:
-    """Start the process that submissions are forked from, where there is one: it imports while this one does."""
+@contextlib.contextmanager
+def _warming_up() -> Iterator[None]:
+    """For what is imported to grade: meanwhile the process that submissions are forked from imports what they need."""
     from coursepkg.grading.sandbox import link
 
     if sys.platform == "linux":
         link.shared()
+    # jsonschema builds a grammar of international addresses as it is imported, if it finds one. That takes longer than
+    # all the rest of nbgrader, and no notebook's schema mentions such an address.
+    sys.modules.setdefault("rfc3987_syntax", None)
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 @app.command()
@@ -73,9 +84,9 @@ def grade(
 
     Cut off at any moment, the same command goes on where it was.
     """
-    _begin_to_warm_up()
-    from coursepkg.grading import classroom
-    from coursepkg.grading.course import CourseError
+    with _warming_up():
+        from coursepkg.grading import classroom
+        from coursepkg.grading.course import CourseError
 
     try:
         options = {"jobs": jobs, "sandbox": sandbox, "cluster": cluster, "feedback": feedback}
@@ -90,9 +101,9 @@ def prove(
     assignments: Annotated[list[str] | None, typer.Argument(help="Which assignments. Default: all.")] = None,
 ) -> None:
     """Prove that tests tell right from wrong: blank earns 0, the solution all, each mutant loses its exercise."""
-    _begin_to_warm_up()
-    from coursepkg.grading import prove as proving
-    from coursepkg.grading.course import CourseError
+    with _warming_up():
+        from coursepkg.grading import prove as proving
+        from coursepkg.grading.course import CourseError
 
     try:
         holds = proving.main(assignments or [])

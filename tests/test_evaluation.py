@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from coursepkg import evaluation, trials
+from coursepkg import evaluation, intervals, trials
 from coursepkg.courselm import tokenizer as course_tokenizer
 from coursepkg.courselm.exams import exam
-from coursepkg.evaluation import Exam, Question, intervals
+from coursepkg.evaluation import Exam, Question
 from coursepkg.evaluation.batches import batches
 from coursepkg.evaluation.generation import same
 from coursepkg.evaluation.perplexity import Piece

@@ -51,11 +51,12 @@ def test_memory_knows_no_model():
     ("part", "below"),
     [
         ("affine.py", set()),
+        ("intervals.py", set()),
         ("quiet.py", set()),
         ("surgery.py", set()),
         ("outliers.py", set()),
         ("runtime.py", {"memory"}),
-        ("evaluation", {"affine", "memory", "runtime", "surgery", "evaluation"}),
+        ("evaluation", {"affine", "intervals", "memory", "runtime", "surgery", "evaluation"}),
         ("courselm", {"runtime", "quiet", "evaluation", "courselm"}),
         ("loading.py", {"runtime", "courselm", "quiet"}),
     ],

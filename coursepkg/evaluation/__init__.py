@@ -9,11 +9,11 @@ marks = evaluation.take(model, tokenizer, exam)
 from coursepkg.evaluation.boards import Leaderboard, leaderboard
 from coursepkg.evaluation.exam import Exam, Marks, chosen_options, take
 from coursepkg.evaluation.generation import answers, go_on
-from coursepkg.evaluation.intervals import Interval
 from coursepkg.evaluation.options import option_scores
 from coursepkg.evaluation.perplexity import Likelihood, documents, likelihood, windows
 from coursepkg.evaluation.questions import Question
 from coursepkg.evaluation.rounding import Method, whole_numbers
+from coursepkg.intervals import Interval
 
 __all__ = [
     "Exam",

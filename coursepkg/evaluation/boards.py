@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coursepkg.evaluation import intervals, rounding
+from coursepkg import intervals
+from coursepkg.evaluation import rounding
 from coursepkg.evaluation.exam import Exam, Marks, take
-from coursepkg.evaluation.intervals import Interval
 from coursepkg.evaluation.rounding import Method
+from coursepkg.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from coursepkg.evaluation import generation, intervals, perplexity
-from coursepkg.evaluation.intervals import Interval
+from coursepkg import intervals
+from coursepkg.evaluation import generation, perplexity
 from coursepkg.evaluation.options import option_scores
 from coursepkg.evaluation.perplexity import Likelihood
 from coursepkg.evaluation.questions import Question
+from coursepkg.intervals import Interval
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from coursepkg.evaluation import intervals
+from coursepkg import intervals
 from coursepkg.evaluation.batches import batches, log_probabilities, pad
-from coursepkg.evaluation.intervals import Interval
+from coursepkg.intervals import Interval
 
 
 @dataclass(frozen=True)

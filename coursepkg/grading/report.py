@@ -12,17 +12,16 @@ from importlib import resources
 from math import ceil
 from pathlib import Path
 from statistics import correlation, fmean, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from nbconvert.filters import strip_ansi
 
+from coursepkg import intervals
 from coursepkg.grading.states import State
-
-if TYPE_CHECKING:
-    from coursepkg.evaluation.intervals import Interval
+from coursepkg.intervals import Interval
 
 LONGEST = 300  # characters of one text
 SHORTER = 100  # of one text in a table that is MANY rows long
@@ -283,7 +282,7 @@ class _Difficulty:
     exercise: Exercise
     graded: int
     mean: float | None
-    complete: "Interval | None"
+    complete: Interval | None
     unanswered: int
     submitted: int
     discrimination: float | None
@@ -302,8 +301,6 @@ def _difficulty(exercise: Exercise, basis: list[Exercise], rows: list[Row]) -> _
     points = [row.points[name] for row in rows if row.points.get(name) is not None]
     mean, complete = None, None
     if points and most > 0:
-        from coursepkg.evaluation import intervals  # imports torch
-
         mean = fmean(points) / most
         complete = intervals.share(np.array(points) >= most - ROUNDING)
     unanswered = sum(name in row.unanswered for row in submitted)

@@ -80,7 +80,7 @@ class WarmProcess:
         file = theirs.socket.fileno()
         with theirs.socket:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "coursepkg.grading.sandbox.warm", str(file)],
+                [sys.executable, "-m", "coursepkg.grading.sandbox", str(file)],
                 pass_fds=[file],
                 env=environment(),
                 stdin=subprocess.DEVNULL,

@@ -66,7 +66,6 @@ class Warm:
                 exec(line, {})
             except Exception as error:
                 problems.append(f"{line}: {type(error).__name__}: {error}")
-        gc.collect()
         gc.freeze()
         return {"threads": len(os.listdir("/proc/self/task")), "problems": problems}
 
@@ -140,6 +139,7 @@ class Warm:
             system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
             self.selector.close()
             _keep_open(kept)
+            gc.enable()
             run()
             status = 0
         finally:
@@ -191,14 +191,10 @@ def _keep_open(files: list[int]) -> None:
 
 
 def main() -> None:
-    """`python -m coursepkg.grading.sandbox.warm FILE`: serve on that inherited socket."""
+    """Serve on an inherited socket, whose number is the argument."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C is for the owner, which then closes the link
     owner = Link(socket.socket(fileno=int(sys.argv[1])))
     assert threading.active_count() == 1
     Warm(owner).serve()
     os._exit(0)  # giving back the memory of all that was imported takes a second
-
-
-if __name__ == "__main__":
-    main()
