@@ -61,7 +61,7 @@ def main(
         except (Unreachable, ValueError) as error:
             raise CourseError(str(error)) from error
         if feedback:
-            class_.write_feedback(chosen, console)
+            class_.write_feedback(chosen, jobs or cores(), console)
     with course.gradebook() as gradebook:
         found = gradebook.find_assignment(assignment)
         everyone = standings(gradebook, course.coursedir, found)
@@ -177,15 +177,27 @@ class Class:
         else:
             writer.graded(student, result.notebook, job.files, version)
 
-    def write_feedback(self, students: list[str], console: Console) -> None:
+    def write_feedback(self, students: list[str], jobs: int, console: Console) -> None:
         """Write the pages whose grades have changed."""
         pages = Pages(self.course, self.assignment)
-        with self.course.gradebook() as gradebook, _progress(console, "Feedback", len(students)) as advance:
+        with self.course.gradebook() as gradebook:
+            due = {}
             for student in students:
-                if problem := pages.write(gradebook, student):
-                    self.notes.setdefault(student, []).append(problem)
+                due[student] = pages.due(gradebook, student)
                 gradebook.db.expunge_all()
+        changed = [student for student, shown in due.items() if shown]
+        problems = {}
+        with _progress(console, "Feedback", len(students)) as advance:
+            advance(len(students) - len(changed))
+            for student, problem in pages.write_all(changed, jobs):
+                problems[student] = problem
                 advance(1)
+        with self.course.gradebook() as gradebook:
+            for student, problem in problems.items():
+                if problem:
+                    self.notes.setdefault(student, []).append(problem)
+                else:
+                    pages.written(gradebook, student, due[student])
 
     def _folder(self, step: str, student: str) -> Path:
         return folder(self.course.coursedir, step, student, self.assignment)

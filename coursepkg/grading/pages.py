@@ -2,9 +2,14 @@
 
 import hashlib
 import html
+import multiprocessing
 import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from nbconvert.exporters import HTMLExporter
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters import GenerateFeedback
 
@@ -15,27 +20,38 @@ from coursepkg.grading.states import folder
 #: What a student reads of a failure that is not their submission's, whose text is for the instructor.
 OURS = "something failed on the course's machine"
 
+#: Pages that a process of its own is worth starting for.
+FEW = 4
+
 
 class Pages:
     """Writes the feedback pages of one assignment."""
 
     def __init__(self, course: Course, assignment: str) -> None:
         self.course, self.assignment = course, assignment
-        converter = GenerateFeedback(coursedir=course.coursedir, config=course.config, log=course.log)
-        self.exporter = converter.exporter_class(parent=converter, config=converter.config)
-        for preprocessor in converter.preprocessors:
-            self.exporter.register_preprocessor(preprocessor, enabled=True)
 
-    def write(self, gradebook: Gradebook, student: str) -> str:
-        """Write a student's page, unless it shows the grades as they are; why that failed, or an empty text."""
-        page = self._folder("feedback", student) / f"{self.assignment}.html"
+    def due(self, gradebook: Gradebook, student: str) -> str:
+        """What a student's page is to show, in short; an empty text where it shows that already."""
         known = record.load(gradebook, self.assignment, student)
         shown = hashlib.sha256((self._grades(gradebook, student) + known.failed).encode()).hexdigest()
-        if known.feedback == shown and page.exists():
-            return ""
+        return "" if known.feedback == shown and self._page(student).exists() else shown
+
+    def write_all(self, students: list[str], jobs: int) -> Iterator[tuple[str, str]]:
+        """Write their pages, `jobs` at a time; each student with why that failed, or an empty text."""
+        if sys.platform != "linux" or min(jobs, len(students) // FEW) < 2:
+            for student in students:
+                yield student, self.write(student)
+            return
+        context = multiprocessing.get_context("fork")  # no thread is left of those that graded
+        with ProcessPoolExecutor(jobs, context, _pages.append, (self,)) as pool:
+            yield from zip(students, pool.map(_write, students, chunksize=FEW), strict=True)
+
+    def write(self, student: str) -> str:
+        """Write a student's page; why that failed, or an empty text."""
+        page = self._page(student)
         try:
             graded = self._folder("autograded", student) / f"{self.assignment}.ipynb"
-            text = self._graded(student, graded) if graded.exists() else self._failed(known)
+            text = self._graded(student, graded) if graded.exists() else self._failed(student)
             page.parent.mkdir(parents=True, exist_ok=True)
             unfinished = page.with_name(f".{page.name}.unfinished")
             unfinished.write_text(text, encoding="utf-8", newline="\n")
@@ -43,10 +59,14 @@ class Pages:
             stamps.copy(self._folder("submitted", student), page.parent)
         except Exception as error:
             return f"no feedback page: {type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+        return ""
+
+    def written(self, gradebook: Gradebook, student: str, shown: str) -> None:
+        """Note what the page shows."""
+        known = record.load(gradebook, self.assignment, student)
         known.feedback = shown
         record.put(gradebook, self.assignment, student, known)
         gradebook.db.commit()
-        return ""
 
     def _graded(self, student: str, path: Path) -> str:
         where = {"student": student, "assignment": self.assignment, "notebook": self.assignment}
@@ -56,10 +76,12 @@ class Pages:
             "output_files_dir": f"{self.assignment}_files",
             "nbgrader": where,
         }
-        return self.exporter.from_filename(str(path), resources=resources)[0]
+        return _exporter(self.course).from_filename(str(path), resources=resources)[0]
 
-    def _failed(self, known: record.Record) -> str:
+    def _failed(self, student: str) -> str:
         """A page for the author of a submission that could not be graded at all."""
+        with self.course.gradebook() as gradebook:
+            known = record.load(gradebook, self.assignment, student)
         reason = known.failed if known.digest else OURS
         return (
             f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{self.assignment}</title></head>\n'
@@ -80,5 +102,30 @@ class Pages:
             rows += sorted((comment.name, comment.comment or "") for comment in notebook.comments)
         return repr(rows)
 
+    def _page(self, student: str) -> Path:
+        return self._folder("feedback", student) / f"{self.assignment}.html"
+
     def _folder(self, step: str, student: str) -> Path:
         return folder(self.course.coursedir, step, student, self.assignment)
+
+
+#: In a process that writes pages: of what it writes them.
+_pages: list[Pages] = []
+
+
+def _write(student: str) -> str:
+    return _pages[-1].write(student)
+
+
+_exporters: dict[Path, HTMLExporter] = {}
+
+
+def _exporter(course: Course) -> HTMLExporter:
+    """nbgrader's exporter of feedback, of which a process needs one."""
+    if course.root not in _exporters:
+        converter = GenerateFeedback(coursedir=course.coursedir, config=course.config, log=course.log)
+        exporter = converter.exporter_class(parent=converter, config=converter.config)
+        for preprocessor in converter.preprocessors:
+            exporter.register_preprocessor(preprocessor, enabled=True)
+        _exporters[course.root] = exporter
+    return _exporters[course.root]
