@@ -14,13 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 from nbgrader.api import Gradebook
 from rich.console import Console
 from rich.table import Table
 
+from coursepkg.grading.cells import is_test
 from coursepkg.grading.course import Course
 from coursepkg.grading.release import student_version
 
@@ -32,12 +35,24 @@ STOCK = 'c = get_config()\nc.CourseDirectory.root = r"{root}"\nc.CourseDirectory
 COMMAND = (sys.executable, "-m")
 
 
+def solution() -> NotebookNode:
+    """The instructor's version of the assignment."""
+    return nbformat.read(ROOT / "solutions" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb", as_version=4)
+
+
+@cache
+def deserved(number: int) -> float:
+    """What tests should give the submission of this number: every fourth leaves an exercise out."""
+    points = [float(cell.metadata.nbgrader.points) for cell in solution().cells if is_test(cell)]
+    return sum(points) - (0 if number % 4 else points[number // 4 % 7])
+
+
 def make_course(root: Path, students: int, imports: str = IMPORTS) -> None:
-    """A course with this many submissions of the assignment: every fourth gets an exercise wrong."""
+    """A course with this many submissions of the assignment: every fourth leaves an exercise out."""
     folder = root / "solutions" / ASSIGNMENT
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "nbgrader_config.py", root)
-    solved = nbformat.read(ROOT / "solutions" / ASSIGNMENT / f"{ASSIGNMENT}.ipynb", as_version=4)
+    solved = solution()
     first = next(cell for cell in solved.cells if cell.cell_type == "code")
     first.source = imports + first.source
     nbformat.write(solved, folder / f"{ASSIGNMENT}.ipynb")
