@@ -8,7 +8,7 @@
     nbgrader release_feedback 01_memory         feedback/ → exchange
     nbgrader export                             gradebook.db → grades.csv
 
-`coursepkg grade 01_memory` does autograde, generate_feedback and export in one go. Formgrader is a page of
+`coursepkg grade 01_memory` does autograde, generate_feedback and export in one go, and faster; docs/grading.md says more. Formgrader is a page of
 JupyterLab: start `jupyter lab` here and choose Formgrader in the menu of nbgrader.
 
 The exchange is a folder that instructor and students share on one machine; nbgrader does not support it on Windows.

@@ -4,6 +4,7 @@ import hashlib
 import html
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +16,7 @@ from nbgrader.converters import GenerateFeedback
 
 from coursepkg.grading import record, stamps
 from coursepkg.grading.course import Course
+from coursepkg.grading.sandbox import system
 from coursepkg.grading.states import folder
 
 #: What a student reads of a failure that is not their submission's, whose text is for the instructor.
@@ -43,7 +45,7 @@ class Pages:
                 yield student, self.write(student)
             return
         context = multiprocessing.get_context("fork")  # no thread is left of those that graded
-        with ProcessPoolExecutor(jobs, context, _pages.append, (self,)) as pool:
+        with ProcessPoolExecutor(jobs, context, _begin, (self, os.getpid())) as pool:
             yield from zip(students, pool.map(_write, students, chunksize=FEW), strict=True)
 
     def write(self, student: str) -> str:
@@ -111,6 +113,14 @@ class Pages:
 
 #: In a process that writes pages: of what it writes them.
 _pages: list[Pages] = []
+
+
+def _begin(pages: Pages, parent: int) -> None:
+    """In a new process that writes pages, which is not to outlive the one that started it."""
+    system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    _pages.append(pages)
 
 
 def _write(student: str) -> str:
