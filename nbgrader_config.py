@@ -119,4 +119,9 @@ c.GenerateFeedback.preprocessors = [
     "coursepkg.grading.feedback.HideTests",
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]
+# What students write and their cells show is cleaned of scripts, on feedback pages and in formgrader.
+c.HTMLExporter.sanitize_html = True
+c.HTMLExporter.filters = {
+    name: f"coursepkg.grading.safehtml.{name}" for name in ("clean_html", "markdown2html")
+}
 c.ExportApp.plugin_class = "coursepkg.grading.export.StateCsv"
