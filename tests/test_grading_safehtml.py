@@ -10,10 +10,16 @@ from coursepkg.grading.safehtml import clean_html
 from tests import classroom
 from tests.test_grading_class import regrade
 
-MARKDOWN = (
-    'Because $x < y$ and **bold**.\n\n<script>alert("markdown")</script> <img src=x onerror="alert(2)"> '
-    "[a](javascript:alert(3)) [b](https://example.org)\n\n| a |\n|---|\n| 1 |\n"
-)
+MARKDOWN = """Because $x < y$ and **bold**.
+
+<script>alert("markdown")</script> <img src=x onerror="alert(2)">
+
+Links: [a](javascript:alert(3)) [b](https://example.org)
+
+| a |
+|---|
+| 1 |
+"""
 SHOWN = (
     "from IPython.display import HTML, Javascript, display\n"
     "display(HTML('<table><tr><th>head</th></tr></table><' + 'script>ale' + 'rt(4)</' + 'script>'))\n"
