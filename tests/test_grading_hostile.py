@@ -17,7 +17,7 @@ from rich.table import Table
 
 from coursepkg.grading import classroom as grading
 from coursepkg.grading.release import student_version
-from coursepkg.grading.sandbox import confine, link
+from coursepkg.grading.sandbox import confine, landlock, link
 from coursepkg.grading.states import Standing, State
 from tests import classroom, hostile
 
@@ -36,6 +36,7 @@ class Battle:
     level: str
     calls: list[bytes] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    printed: str = ""
 
 
 @contextlib.contextmanager
@@ -73,8 +74,10 @@ def fight(root: Path, attacks: list[hostile.Attack], level: str) -> Battle:
         for number in range(HONEST):
             nb = classroom.submission(released, answers)
             classroom.submit(root, f"{'abcz'[number % 4]}onest{number:02}", nb, hostile.SLUG)
-        printed = Console(file=io.StringIO(), width=140)
-        found = grading.main(hostile.SLUG, console=printed, root=root, jobs=2, sandbox=level)
+        printed = io.StringIO()
+        console = Console(file=printed, width=140)
+        found = grading.main(hostile.SLUG, console=console, root=root, jobs=2, sandbox=level)
+        battle.printed = printed.getvalue()
         warm = psutil.Process(link.shared().process.pid)
         battle.left = [" ".join(child.cmdline()) for child in warm.children(recursive=True)]
         users = range(confine.FIRST_USER, confine.FIRST_USER + confine.USERS)
@@ -140,3 +143,34 @@ def test_no_file_outside_was_touched(battle: Battle) -> None:
     import numpy
 
     assert "SystemExit" not in Path(numpy.__file__).read_text(encoding="utf-8")
+
+
+#: What needs no namespaces to be held off: what is cheated, and what reaches out.
+WITHOUT_NAMESPACES = [
+    attack
+    for attack in [*hostile.CHEATS, *hostile.HARMFUL]
+    if attack.name not in ("kills all it can", "is a fork bomb", "breaks out by namespaces and mounts")
+]
+
+
+def test_landlock_holds_off_as_much_where_there_are_no_namespaces(tmp_path: Path) -> None:
+    if landlock.version() < 4:
+        pytest.skip("this kernel's Landlock is too old")
+    battle = fight(tmp_path, WITHOUT_NAMESPACES, "landlock")
+    assert {one.sandbox for one in battle.standings.values() if one.sandbox} == {"landlock"}
+    gained = [
+        attack.name for student, attack in battle.attacks.items() if battle.standings[student].automatic
+    ]
+    assert gained == []
+    honest = [one for student, one in battle.standings.items() if "onest" in student]
+    assert [one.score for one in honest] == [5.0] * HONEST
+    assert battle.left == battle.calls == []
+
+
+def test_without_a_sandbox_it_is_said_loudly(tmp_path: Path) -> None:
+    battle = fight(tmp_path, [], "plain")
+    assert {one.sandbox for one in battle.standings.values()} == {"plain"}
+    assert [one.score for one in battle.standings.values()] == [5.0] * HONEST
+    page = (tmp_path / f"report_{hostile.SLUG}.html").read_text(encoding="utf-8")
+    for text in (page, battle.printed):
+        assert "ran without a sandbox, as your own account" in " ".join(text.split())

@@ -136,13 +136,15 @@ def _confine(cell: Cell, user: int | None) -> None:
     os.environ["HOME"] = os.environ["TMPDIR"] = str(own if cell.level != "namespaces" else Path("/tmp"))
     restrict(cell.limits, alone=user is not None or cell.level == "namespaces")
     if cell.level == "landlock":
-        landlock.apply([*jail.libraries(), Path("/proc"), Path("/dev")], [own, Path("/dev/null")])
+        landlock.apply(
+            [*jail.libraries_without(cell.hidden), Path("/proc"), Path("/dev")], [own, Path("/dev/null")]
+        )
     if user is not None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
         system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)  # a new user clears it
-    elif cell.level == "namespaces":
+    elif cell.level == "namespaces" or os.geteuid() == 0:
         system.drop_capabilities()
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     if cell.level != "plain":

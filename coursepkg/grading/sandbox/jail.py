@@ -6,6 +6,7 @@ Called in a mount namespace that was just made, before privileges are dropped.
 import os
 import shutil
 import site
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +32,27 @@ def libraries() -> list[Path]:
     found |= {Path("/sys/devices/system/cpu"), Path(coursepkg.__file__).resolve().parent}
     found |= {Path("/etc", name) for name in ETC.split()}
     return sorted(path for path in found if path.exists() or path.is_symlink())
+
+
+def libraries_without(hidden: Iterable[Path]) -> list[Path]:
+    """The libraries, in parts where something in them is hidden; one that lies in a hidden folder stays."""
+    secret = {path.resolve() for path in hidden}
+    return [part for path in libraries() for part in _parts(path, secret)]
+
+
+def _parts(path: Path, secret: set[Path]) -> list[Path]:
+    if not any(path in (one, *one.parents) for one in secret):
+        return [path]
+    if path in secret:
+        return []
+    return [part for inside in sorted(path.iterdir()) for part in _parts(inside, secret)]
+
+
+def open_to_all() -> bool:
+    """Whether every user may read the libraries, and not only the one that grades."""
+    here = [path.resolve() for path in libraries()]
+    ways = {folder for path in here for folder in path.parents} | set(here)
+    return all(os.stat(path).st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH) for path in ways)
 
 
 def build(root: Path, hidden: Iterable[Path], files: Path, limits: Limits, owner: int | None) -> None:

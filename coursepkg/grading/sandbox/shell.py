@@ -244,6 +244,14 @@ class Shell:
         """The number of the cell that IPython compiled under this name, if any."""
         return self.shell.compile._filename_map.get(filename)
 
+    def rehearse(self) -> None:
+        """Have IPython import what it otherwise imports in the middle of a first cell and of a first error."""
+        self.collected = Collected(1000, 1000)
+        with self._streams():
+            for source in ("None", "raise ValueError"):
+                self.shell.run_cell(source, store_history=False)
+        self.collected = None
+
     def run(self, source: str, number: int, seconds: float, kept: int, most: int) -> tuple[list[dict], str]:
         """Run a cell as the `number`th; its outputs, and which limit it met, or an empty text."""
         self.collected, self.number = Collected(kept, most), number

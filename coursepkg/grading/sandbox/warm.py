@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from coursepkg.grading.sandbox import student, system
+from coursepkg.grading.sandbox import jail, student, system
 from coursepkg.grading.sandbox.channel import Channel
 from coursepkg.grading.sandbox.confine import FIRST_USER, LEVELS, NOT_CONFINED, USERS, Cell, supervise
 from coursepkg.grading.sandbox.limits import Limits
@@ -34,6 +34,7 @@ class Warm:
         self.selector.register(owner.socket, selectors.EVENT_READ, owner)
         self.owner = owner
         self.shell = Shell()
+        self.shell.rehearse()
         self.forked: set[int] = set()
         self.ending: set[int] = set()
         self.started = 0
@@ -150,7 +151,11 @@ class Warm:
         self.started += 1
         if os.geteuid():
             return self._fork(kept, lambda: supervise(cell, run, None))
-        user = FIRST_USER + (os.getpid() * 9973 + self.started) % USERS
+        user: int | None = FIRST_USER + (os.getpid() * 9973 + self.started) % USERS
+        if cell.level != "namespaces" and not jail.open_to_all():
+            user = (
+                None  # another user could not read Python's own files: it stays root's, without root's rights
+            )
         own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         try:
             with contextlib.suppress(OSError):  # then it does without, or says that it cannot be confined
