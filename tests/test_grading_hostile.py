@@ -17,9 +17,9 @@ from rich.table import Table
 
 from coursepkg.grading import classroom as grading
 from coursepkg.grading.release import student_version
-from coursepkg.grading.sandbox import confine, landlock, link
+from coursepkg.grading.sandbox import bubblewrap, confine, landlock, link
 from coursepkg.grading.states import Standing, State
-from tests import classroom, hostile
+from tests import classroom, engine, hostile
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 HONEST = 12
@@ -174,3 +174,16 @@ def test_without_a_sandbox_it_is_said_loudly(tmp_path: Path) -> None:
     page = (tmp_path / f"report_{hostile.SLUG}.html").read_text(encoding="utf-8")
     for text in (page, battle.printed):
         assert "ran without a sandbox, as your own account" in " ".join(text.split())
+
+
+def test_bubblewrap_confines_where_it_is_all_there_is() -> None:
+    if not bubblewrap.is_there():
+        pytest.skip("bubblewrap is not installed")
+    reads = f"import os\ntry:\n    print(os.listdir({str(classroom.REPOSITORY / 'solutions')!r}))\nexcept OSError:\n    print('hidden')"
+    calls = "import socket\ntry:\n    socket.create_connection(('127.0.0.1', PORT), 1)\nexcept OSError:\n    print('no way')"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        calls = calls.replace("PORT", str(server.getsockname()[1]))
+        nb = engine.run("1 + 1", reads, calls, "while True:\n    pass", level="bubblewrap", cell_seconds=2)
+    assert nb.cells[0].outputs[0].data["text/plain"] == "2"
+    assert [cell.outputs[0].text for cell in nb.cells[1:3]] == ["hidden\n", "no way\n"]
+    assert engine.error(nb.cells[3]).startswith("Stopped: stopped after 2 s")
