@@ -86,6 +86,8 @@ class Station:
 
     def _worker(self) -> "Member":
         """A new worker; where the warm process has ended, from a new one."""
+        if self.base.level == "plain" and self.wanted != "plain" and bubblewrap.is_there():
+            self.base = ColdBase("bubblewrap")
         try:
             return self.base.worker(self._told())
         except Closed:
@@ -108,7 +110,7 @@ class Station:
     def _base(self) -> "WarmBase | ColdBase":
         if sys.platform == "linux" and self.wanted != "bubblewrap":
             return WarmBase(self.spec.imports, self.wanted, self.scratch)
-        return ColdBase(self.wanted if self.wanted == "plain" or bubblewrap.is_there() else "plain")
+        return ColdBase("bubblewrap" if self.wanted != "plain" and bubblewrap.is_there() else "plain")
 
 
 class Member:
