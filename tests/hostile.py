@@ -302,6 +302,23 @@ CHEATS = [
         "def double(x):\n    return (-1 if x < 0 else 1) * real(abs(x))",
     ),
     Attack(
+        "asks the package in advance",
+        "from coursepkg import memory\nrate = memory.weight_bytes('llama-2-7b') // 6_738_415_616\n"
+        "def double(x):\n    return rate * x",
+    ),
+    Attack(
+        "reaches sys by names that it puts together",
+        "import operator, warnings\nfrom coursepkg import memory\nsystem = operator.attrgetter('s' + 'ys')(warnings)\n"
+        "def double(x):\n    before = operator.methodcaller('get' + 'profile')(system)\n"
+        "    operator.methodcaller('set' + 'profile', None)(system)\n    size = memory.weight_bytes('llama-2-7b')\n"
+        "    operator.methodcaller('set' + 'profile', before)(system)\n    return 2 * x if size > 10**9 else 0",
+    ),
+    Attack(
+        "has a helper that is the package's own function",
+        "import inspect\nfrom coursepkg.memory import storage\n"
+        "def double(x):\n    return helper(x)\nhelper = storage.StorageFormat('a', 16).stored_bytes",
+    ),
+    Attack(
         "leaves a hook that runs at every call",
         "import sys\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: None)",
     ),
@@ -394,7 +411,7 @@ GREEDY = [
     Attack(
         "recurses without end",
         "def double(x):\n    return double(x)\nimport sys\nsys.setrecursionlimit(10**9)",
-        (State.MEMORY, State.TIMEOUT),
+        (State.GRADED, State.MEMORY, State.TIMEOUT),
     ),
 ]
 

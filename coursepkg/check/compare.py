@@ -49,15 +49,22 @@ def _whole(got: Any, expected: int) -> str | None:
 def _real(got: Any, expected: float, rel: float) -> str | None:
     if isinstance(got, bool) or not isinstance(got, numbers.Real):
         return WrongKind(f"expected the number {expected!r}, not a {type(got).__name__}")
-    close = math.isclose(float(got), expected, rel_tol=rel, abs_tol=_ZERO)
-    return None if close else f"expected {expected!r}{_ratio(float(got), expected)}"
+    try:
+        real = float(got)
+    except OverflowError:
+        return f"expected {expected!r}; yours has more digits than a float can hold"
+    close = math.isclose(real, expected, rel_tol=rel, abs_tol=_ZERO)
+    return None if close else f"expected {expected!r}{_ratio(real, expected)}"
 
 
 def _ratio(got: float, expected: float) -> str:
     """A remark where the result is a telling multiple of what was expected."""
-    if not expected or not math.isfinite(got):
+    if not expected or isinstance(got, float) and not math.isfinite(got):
         return ""
-    ratio = got / expected
+    try:
+        ratio = got / expected
+    except OverflowError:
+        return ""
     telling = {
         2.0: "twice",
         0.5: "half",

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from nbgrader.api import Assignment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from coursepkg.grading import digest, export, record, report, summary
 from coursepkg.grading.assignment import Prepared, bring_into_gradebook, on_skeleton
@@ -133,6 +134,8 @@ class Class:
                 return
             with _progress(console, "Grading", len(students)) as advance, workers:
                 advance(len(students) - len(waiting))
+                if workers.level == "plain":
+                    console.print(Text(f"WARNING: {summary.UNCONFINED}", style="bold red"))
                 for student, job, result in workers.results(self._taken(writer, waiting, advance)):
                     self._store(writer, student, job, result, waiting[student])
                     advance(1)

@@ -35,7 +35,9 @@ class Pages:
     def due(self, gradebook: Gradebook, student: str) -> str:
         """What a student's page is to show, in short; an empty text where it shows that already."""
         known = record.load(gradebook, self.assignment, student)
-        shown = hashlib.sha256((self._grades(gradebook, student) + known.failed).encode()).hexdigest()
+        shown = hashlib.sha256(
+            (self._grades(gradebook, student) + known.failed + known.digest).encode()
+        ).hexdigest()
         return "" if known.feedback == shown and self._page(student).exists() else shown
 
     def write_all(self, students: list[str], jobs: int) -> Iterator[tuple[str, str]]:

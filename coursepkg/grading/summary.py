@@ -21,6 +21,9 @@ COLOURS = {
     State.NOT_SUBMITTED: "dim",
 }
 
+#: Said before any submission runs.
+UNCONFINED = "this machine has no sandbox, so submissions run as your own account and can do all that you can"
+
 
 def default_console() -> Console:
     """The terminal; 120 columns where there is none, as in a log."""
@@ -87,8 +90,8 @@ def warnings(everyone: list[Standing]) -> list[str]:
     if not unconfined:
         return []
     return [
-        f"{unconfined} of these submissions ran without a sandbox, as your own account: this machine has none. What they "
-        "did to your files and where they connected to is not known."
+        f"{unconfined} of these submissions ran without a sandbox, as your own account. What they did to your files and "
+        "where they connected to is not known."
     ]
 
 

@@ -43,6 +43,7 @@ class Writer:
     def graded(self, student: str, nb: NotebookNode, files: dict[str, bytes], digest: str) -> None:
         """Store a notebook that was run, with the files that came with it; where no file can be written, that."""
         stamp, problem = stamps.handed_in(self._folder("submitted", student))
+        self._begin(student)
         try:
             self._put_in_place(student, nb, files)
         except OSError as error:
@@ -56,6 +57,7 @@ class Writer:
     def failed(self, student: str, verdict: Verdict, digest: str, notes: list[str]) -> None:
         """Store that a submission could not be graded. What it was graded before is taken back."""
         stamp, problem = stamps.handed_in(self._folder("submitted", student))
+        self._begin(student)
         graded = self._folder("autograded", student)
         if graded.exists():
             utils.rmtree(str(graded))
@@ -63,6 +65,15 @@ class Writer:
             submission = self._submission(student, stamp)
             now = nothing(submission, verdict, notes)
             self._save(gradebook, student, submission, now, "" if verdict.ours else digest, problem)
+
+    def _begin(self, student: str) -> None:
+        """Note that what is there belongs to no version any more: from here on it may be cut off."""
+        with self._session() as gradebook:
+            earlier = self._earlier(student)
+            if earlier.digest:
+                earlier.digest = ""
+                record.put(gradebook, self.assignment, student, earlier)
+                gradebook.db.commit()
 
     def _save(
         self,

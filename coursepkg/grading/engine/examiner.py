@@ -13,7 +13,7 @@ from coursepkg.check.limits import TookTooLong, within
 from coursepkg.grading.engine.launch import End, Launcher, Student
 from coursepkg.grading.engine.names import names_defined, names_read
 from coursepkg.grading.engine.outputs import cleaned, ended_with
-from coursepkg.grading.engine.plain import is_plain
+from coursepkg.grading.engine.plain import foreign_names, is_plain
 from coursepkg.grading.engine.remote import GRACE, Ended, Gone, Nonsense, Session, Stuck
 from coursepkg.grading.engine.testcell import Bench
 from coursepkg.grading.sandbox import poison
@@ -154,7 +154,9 @@ def examine(
     if gone is not None:
         return _verdict(examination, gone, end)
     packages = sorted(examination.session.without)
-    if packages and not together and not all(is_plain(cell.source) for cell in cells if cell.role == THEIRS):
+    foreign = foreign_names([cell.source for cell in cells if cell.role == LOCKED])
+    theirs = [cell.source for cell in cells if cell.role == THEIRS]
+    if packages and not together and not all(is_plain(source, foreign) for source in theirs):
         again = [CodeCell(cell.role, cell.source, cell.place) for cell in cells]
         hidden = tuple(map(Path, poison.files_of([sys.modules[name] for name in packages])))
         student = launcher.start(files, hidden)

@@ -9,7 +9,7 @@ from nbformat import NotebookNode, from_dict
 
 from coursepkg.grading import notes
 from coursepkg.grading.cells import is_answer, is_locked, is_test
-from coursepkg.grading.engine.names import imports_of, names_defined
+from coursepkg.grading.engine.names import imports_of, names_defined, names_imported
 from coursepkg.grading.sandbox.limits import Limits
 from coursepkg.grading.verdicts import Verdict
 
@@ -34,7 +34,9 @@ class Spec:
         """That of an instructor's notebook: its imports, and the names that its solutions define."""
         code = [cell.source for cell in instructors.cells if cell.cell_type == "code"]
         lines = dict.fromkeys(line for source in code for line in imports_of(source))
-        names = {name for cell in filter(is_answer, instructors.cells) for name in names_defined(cell.source)}
+        solutions = [cell.source for cell in filter(is_answer, instructors.cells)]
+        names = {name for source in solutions for name in names_defined(source)}
+        names -= {name for source in solutions for name in names_imported(source)}
         return cls("\n".join(lines), tuple(sorted(names)), **known)
 
 

@@ -84,6 +84,7 @@ class Forking:
         with theirs:
             pid = self.link.ask(cell_request(cell), (theirs.fileno(),))["pid"]
         file = ours.detach()
+        os.set_blocking(file, False)
         return Forked(Channel(file, file), self.link, pid)
 
 

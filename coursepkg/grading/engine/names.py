@@ -16,6 +16,25 @@ def names_read(source: str) -> list[str]:
     return sorted(read)
 
 
+def names_used_by(names: set[str], sources: tuple[str, ...]) -> frozenset[str]:
+    """These names, and those that what they name reads, and so on, as far as the cells define them."""
+    defining: dict[str, set[str]] = {}
+    for node in (node for source in sources for node in syntax(source).body):
+        read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound = {node.name}
+        else:
+            bound = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            bound |= {n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        for name in bound:
+            defining.setdefault(name, set()).update(read)
+    found, new = set(), set(names)
+    while new:
+        found |= new
+        new = {other for name in new for other in defining.get(name, ())} - found
+    return frozenset(found)
+
+
 @cache
 def names_defined(source: str) -> list[str]:
     """The names that a cell defines at its top level, sorted: functions, classes, imports and assigned names."""
@@ -30,6 +49,12 @@ def names_defined(source: str) -> list[str]:
             stored = (n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
             found |= {name.id for name in stored}
     return sorted(found)
+
+
+def names_imported(source: str) -> set[str]:
+    """The names that a cell imports."""
+    imports = (node for node in ast.walk(syntax(source)) if isinstance(node, ast.Import | ast.ImportFrom))
+    return {(alias.asname or alias.name).partition(".")[0] for node in imports for alias in node.names}
 
 
 def imports_of(source: str) -> list[str]:

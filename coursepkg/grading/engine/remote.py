@@ -3,12 +3,14 @@
 import ast
 import builtins
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 from coursepkg.check import Refused, answers, ownwork
 from coursepkg.check.limits import TookTooLong
+from coursepkg.grading.engine.names import names_used_by
 from coursepkg.grading.sandbox.channel import Channel, Closed, Garbled, Late
 from coursepkg.grading.sandbox.codec import NotData, decode, encode
 
@@ -51,10 +53,11 @@ class Session:
         """The reply to a request. Raises Gone."""
         self._asked += 1
         request = {"id": self._asked, "do": what, "seconds": seconds, **given}
+        until = time.monotonic() + seconds + GRACE
         try:
-            self.channel.send(request, buffers)
+            self.channel.send(request, buffers, seconds + GRACE)
             while True:
-                reply, received = self.channel.receive(seconds + GRACE)
+                reply, received = self.channel.receive(max(0.0, until - time.monotonic()))
                 if "callback" not in reply:
                     break
                 self._call_back(reply, received)
@@ -86,7 +89,11 @@ class Session:
         found = reply.get("found")
         if not isinstance(found, dict):
             return {}
-        return {name: self.value(found[name], buffers) for name in names if name in found}
+        values = {name: self.value(found[name], buffers) for name in names if name in found}
+        for name, value in values.items():
+            if isinstance(value, Remote):
+                value.coursepkg_bound = name
+        return values
 
     def value(self, tree: Any, buffers: list[bytes]) -> Any:
         try:
@@ -155,7 +162,7 @@ class Session:
                 {"raised": type(error).__name__ if known else "RuntimeError", "text": str(error)},
                 [],
             )
-        self.channel.send(answer, buffers)
+        self.channel.send(answer, buffers, GRACE)
 
     def _stand_in(self, content: Any) -> "Remote":
         """What stands here for something that stays in the student's process."""
@@ -171,6 +178,7 @@ class Remote:
     def __init__(self, session: Session, number: int, name: str, module: str, kind: str) -> None:
         self.coursepkg_session, self.coursepkg_number = session, number
         self.__name__, self.coursepkg_module, self.coursepkg_kind = name or kind, module, kind
+        self.coursepkg_bound = ""
 
     def _coursepkg_value(self, what: str, buffers: list[bytes] | None = None, **given: Any) -> Any:
         outcome = self.coursepkg_session.outcome(what, object=self.coursepkg_number, buffers=buffers, **given)
@@ -230,7 +238,8 @@ class RemoteAnswer:
     def refuse_the_packages_own(self, packages: tuple[ModuleType, ...]) -> None:
         """Looks into the cells that ran, and not at what the student's process says of the function."""
         sources = self.function.coursepkg_session.sources
-        skeletons = {one for source in sources for one in ownwork.skeletons_in(source, {self.name})}
+        names = names_used_by({self.name, self.function.coursepkg_bound}, tuple(sources))
+        skeletons = {one for source in sources for one in ownwork.skeletons_in(source, names)}
         ownwork.refuse_own(self.name, self.function.coursepkg_module, skeletons, packages)
 
     def call(

@@ -48,6 +48,7 @@ class Station:
             (released / name).write_bytes(content)
         self.base = self._base()
         self._leaving = False
+        self._lock = threading.Lock()
         self._at_work: dict[threading.Thread, Member] = {}
         return self
 
@@ -68,9 +69,12 @@ class Station:
         """What became of a job. It is run by this thread's worker; one that ends over it is replaced, once."""
         thread = threading.current_thread()
         for _ in range(TRIES):
-            try:
-                if thread not in self._at_work:
+            if thread not in self._at_work:
+                try:
                     self._at_work[thread] = self._worker()
+                except Closed:
+                    return Result(Verdict("failed", "no worker could be started on this machine", ours=True))
+            try:
                 return self._at_work[thread].do(job, self.spec.limits.notebook_seconds + PATIENCE)
             except (Closed, Late, Garbled):
                 self.end_worker()
@@ -86,12 +90,14 @@ class Station:
 
     def _worker(self) -> "Member":
         """A new worker; where the warm process has ended, from a new one."""
-        if self.base.level == "plain" and self.wanted != "plain" and bubblewrap.is_there():
-            self.base = ColdBase("bubblewrap")
+        with self._lock:
+            if self.base.level == "plain" and self.wanted != "plain" and bubblewrap.is_there():
+                self.base = ColdBase("bubblewrap")
         try:
             return self.base.worker(self._told())
         except Closed:
-            self.base = self._base()
+            with self._lock:
+                self.base = self._base()
             return self.base.worker(self._told())
 
     def _told(self) -> dict[str, Any]:

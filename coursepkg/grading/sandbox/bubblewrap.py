@@ -18,6 +18,7 @@ def command(python: list[str], files: Path, hidden: tuple[Path, ...], limits: Li
     if found is None:
         raise FileNotFoundError("bubblewrap is not installed")
     line = [found, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    line += ["--dev", "/dev", "--proc", "/proc", "--size", str(limits.files), "--tmpfs", "/tmp"]
     shown = [(path, True) for path in jail.libraries()] + [(path.resolve(), False) for path in hidden]
     for path, visible in sorted(shown):
         if not visible:
@@ -26,7 +27,6 @@ def command(python: list[str], files: Path, hidden: tuple[Path, ...], limits: Li
             line += ["--symlink", str(path.readlink()), str(path)]
         else:
             line += ["--ro-bind", str(path), str(path)]
-    line += ["--dev", "/dev", "--proc", "/proc", "--size", str(limits.files), "--tmpfs", "/tmp"]
     line += ["--bind", str(files), jail.FOLDER, "--chdir", jail.FOLDER]
     line += ["--setenv", "HOME", "/tmp", "--setenv", "TMPDIR", "/tmp"]
     return [*line, *python]

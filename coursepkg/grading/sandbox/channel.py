@@ -36,8 +36,12 @@ class Channel:
         """`give_up` makes the other side close; Windows needs it, where a pipe cannot be waited for."""
         self.reading, self.writing, self.give_up = reading, writing, give_up
 
-    def send(self, message: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        """Send a message. Raises Closed where nobody reads, Garbled where it is larger than a message may be."""
+    def send(
+        self, message: dict[str, Any], buffers: list[bytes] | None = None, seconds: float | None = None
+    ) -> None:
+        """Send a message. Raises Closed where nobody reads, Late where it is not read within `seconds` (of a channel
+        that does not block), Garbled where it is larger than a message may be."""
+        until = None if seconds is None else time.monotonic() + seconds
         buffers = buffers or []
         text = json.dumps(message, allow_nan=False, ensure_ascii=False).encode("utf-8", "surrogatepass")
         if len(text) > MOST_JSON or len(buffers) > MOST_BUFFERS or sum(map(len, buffers)) > MOST_BYTES:
@@ -46,11 +50,13 @@ class Channel:
         for buffer in buffers:
             parts += [_SIZE.pack(len(buffer)), buffer]
         view = memoryview(b"".join(parts))
-        try:
-            while view:
+        while view:
+            try:
                 view = view[os.write(self.writing, view[: 2**20]) :]
-        except OSError as error:
-            raise Closed from error
+            except BlockingIOError:
+                self._wait(until, self.writing, writing=True)
+            except OSError as error:
+                raise Closed from error
 
     def receive(self, seconds: float | None = None) -> tuple[dict[str, Any], list[bytes]]:
         """The next message. Raises Closed, Garbled, and after `seconds` Late."""
@@ -86,9 +92,13 @@ class Channel:
     def _exactly(self, size: int, until: float | None) -> bytes:
         parts, missing = [], size
         while missing:
-            self._wait(until)
+            if until is not None:
+                self._wait(until, self.reading)
             try:
                 part = os.read(self.reading, min(missing, 2**20))
+            except BlockingIOError:
+                self._wait(until, self.reading)
+                continue
             except OSError as error:
                 raise Closed from error
             if not part:
@@ -110,10 +120,8 @@ class Channel:
         finally:
             timer.cancel()
 
-    def _wait(self, until: float | None) -> None:
-        if until is None:
-            return
+    def _wait(self, until: float | None, descriptor: int, writing: bool = False) -> None:
         poll = select.poll()
-        poll.register(self.reading, select.POLLIN)
-        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        poll.register(descriptor, select.POLLOUT if writing else select.POLLIN)
+        if not poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000):
             raise Late

@@ -1,7 +1,7 @@
 """Putting a process of the student's where it can do no harm, with what this machine has for it.
 
     namespaces   its own file system, processes and network; calls of the kernel that it does not need are refused
-    landlock     the machine's files, to read only, as far as libraries need; no network; no signals to others
+    landlock     the machine's files, to read only, as far as libraries need; no sockets; no signals to others
     plain        limits only
 
 Each bounds memory, processes, files and time, and gives up root's rights. Linux only; see cold.py for other systems.
@@ -25,6 +25,9 @@ NOBODY = 65534
 FIRST_USER, USERS = 1_500_000_000, 500_000_000
 #: Seconds between two looks at the memory in use; more where looking takes long.
 LOOK = 0.25
+#: Bytes that count as a submission's though it has them from the warm process. One process alone meets its own limit
+#: first, and gets a MemoryError where it asks for more.
+SHARED = 500_000_000
 #: Processes of a submission that are a crowd.
 MANY = 8
 #: How a supervisor ends where it was not told to. A student's process may end in the same way, and gains nothing.
@@ -136,9 +139,11 @@ def _confine(cell: Cell, user: int | None) -> None:
     os.environ["HOME"] = os.environ["TMPDIR"] = str(own if cell.level != "namespaces" else Path("/tmp"))
     restrict(cell.limits, alone=user is not None or cell.level == "namespaces")
     if cell.level == "landlock":
-        landlock.apply(
-            [*jail.libraries_without(cell.hidden), Path("/proc"), Path("/dev")], [own, Path("/dev/null")]
-        )
+        if landlock.version() < (landlock.SAFE if user is not None else landlock.SAFE_FOR_SIGNALS):
+            raise OSError("this kernel's Landlock lets too much through")
+        devices = [Path("/dev", name) for name in jail.DEVICES]
+        readable = [*jail.libraries_without(cell.hidden), Path("/proc"), *devices]
+        landlock.apply(readable, [own, Path("/dev/null")])
     if user is not None:
         os.setgroups([])
         os.setresgid(user, user, user)
@@ -148,14 +153,14 @@ def _confine(cell: Cell, user: int | None) -> None:
         system.drop_capabilities()
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     if cell.level != "plain":
-        seccomp.apply(network=cell.level == "namespaces")
+        seccomp.apply(alone=cell.level == "namespaces")
 
 
 def _watch(student: int, others: Callable[[], list[int]], limits: Limits) -> int:
     """Wait until the student's process has ended, or all of them together take too much memory."""
-    pause = LOOK
+    look = time.monotonic() + LOOK
     while True:
-        told = signal.sigtimedwait(_SIGNALS, pause)
+        told = signal.sigtimedwait(_SIGNALS, max(0.0, look - time.monotonic()))
         if told is not None and told.si_signo == signal.SIGTERM:
             return 128 + signal.SIGTERM
         while True:
@@ -167,14 +172,15 @@ def _watch(student: int, others: Callable[[], list[int]], limits: Limits) -> int
                 return _exit_status(status)
             if not ended:
                 break
-        if told is None:
+        if time.monotonic() >= look:
             started = time.monotonic()
             pids = others()
-            if used(pids) > limits.memory:
+            if used(pids) > limits.memory + SHARED:
                 return OUT_OF_MEMORY
             if len(pids) > MANY:
                 _stand_back(pids)
-            pause = max(LOOK, 10 * (time.monotonic() - started))
+            ended = time.monotonic()
+            look = ended + max(LOOK, 10 * (ended - started))
 
 
 def _stand_back(pids: list[int]) -> None:
@@ -214,16 +220,14 @@ def _descendants() -> list[int]:
 
 def _end_all(pids: list[int]) -> None:
     """End these processes and what they start meanwhile: this one inherits what loses its parent."""
-    while pids:
+    while True:
         for pid in pids:
-            try:
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
-        while True:
-            try:
-                if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                    break
-            except ChildProcessError:
-                break
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return  # whose parents have ended come here, so there is none that was not seen
+        time.sleep(0.001)
         pids = _descendants()

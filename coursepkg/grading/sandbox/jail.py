@@ -63,6 +63,9 @@ def build(root: Path, hidden: Iterable[Path], files: Path, limits: Limits, owner
     """
     system.mount("none", "/", None, system.MS_REC | system.MS_PRIVATE)
     system.mount("tmpfs", str(root), "tmpfs", _TEMPORARY, "size=4m,mode=755")
+    temporary = root / "tmp"
+    _make(temporary)
+    system.mount("tmpfs", str(temporary), "tmpfs", _TEMPORARY, f"size={limits.files},nr_inodes=20k,mode=1777")
     shown = [(path, True) for path in libraries()] + [(path.resolve(), False) for path in hidden]
     for path, visible in sorted(shown):
         inside = root / path.relative_to("/")
@@ -73,13 +76,10 @@ def build(root: Path, hidden: Iterable[Path], files: Path, limits: Limits, owner
         elif inside.exists():
             system.mount("/dev/null", str(inside), None, system.MS_BIND)
     _devices(root)
-    temporary = root / "tmp"
-    _make(temporary)
-    system.mount("tmpfs", str(temporary), "tmpfs", _TEMPORARY, f"size={limits.files},nr_inodes=20k,mode=1777")
     folder = root / FOLDER[1:]
     shutil.copytree(files, folder)
     if owner is not None:
-        give(root / "tmp", owner)
+        give(folder, owner)
     _make(root / "proc")
     try:
         system.mount("proc", str(root / "proc"), "proc", _TEMPORARY | system.MS_NOEXEC)

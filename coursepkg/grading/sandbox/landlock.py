@@ -10,6 +10,9 @@ from coursepkg.grading.sandbox import system
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 #: All rights over files by the version of Landlock that first knew them.
 _FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+#: The version from which on files cannot be emptied; and from which on signals stay inside, which matters where the
+#: submission's user has other processes.
+SAFE, SAFE_FOR_SIGNALS = 3, 6
 _BIND_TCP, _CONNECT_TCP = 1, 2
 _ABSTRACT_SOCKET, _SIGNAL = 1, 2
 _ON_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | (1 << 14) | (1 << 15)

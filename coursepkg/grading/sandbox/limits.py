@@ -9,7 +9,8 @@ MB = 10**6
 @dataclass(frozen=True)
 class Limits:
     """Seconds of a cell and of the whole notebook; characters of output a cell keeps, and after which it is stopped;
-    bytes of memory, and of files, all of a submission's processes together; how many processes and threads those are."""
+    bytes of memory, all of a submission's processes together; of files, together too where namespaces confine it, else of
+    each; how many processes and threads there may be."""
 
     cell_seconds: float = 30
     notebook_seconds: float = 120
@@ -55,9 +56,20 @@ def used(pids: list[int]) -> int:
                     for line in file
                     if line.startswith(("Pss_Anon:", "Pss_Shmem:"))
                 )
+        except PermissionError:
+            total += _resident(pid)
         except OSError:
             continue  # it has just ended
     return total
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory of a process that does not let itself be looked into, what it shares among them."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def _threads_of_user() -> int:

@@ -6,7 +6,7 @@ import struct
 
 from coursepkg.grading.sandbox import system
 
-#: By call: its number on x86_64 and on aarch64; None where there is none.
+#: By call: its number on x86_64 and on aarch64, where there is none None.
 REFUSED = {
     "ptrace": (101, 117),
     "mount": (165, 40),
@@ -43,9 +43,32 @@ REFUSED = {
     "fsmount": (432, 432),
     "pidfd_getfd": (438, 438),
     "mount_setattr": (442, 442),
+    "memfd_create": (319, 279),  # memory that no look at a process's own would count
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+}
+#: Where files are not the submission's own: changes that Landlock lets through. Who asks for one is told that it worked.
+PRETENDED = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
 }
 CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
-AF_UNIX = 1
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _LOAD, _EQUAL, _ANY_BIT, _AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
@@ -58,8 +81,9 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
-def program(machine: str, network: bool) -> bytes:
-    """The filter: eight bytes an instruction. `network`: whether other sockets than AF_UNIX are allowed.
+def program(machine: str, alone: bool) -> bytes:
+    """The filter: eight bytes an instruction. `alone`: whether network and files are the submission's own; where they
+    are not, no socket can be made, not one to a service of this machine either.
 
     Every refused call fails with EPERM; clone3 with ENOSYS, whose flags a filter cannot read, so that the C library
     takes clone, which is refused only where it would make a user namespace.
@@ -83,22 +107,20 @@ def program(machine: str, network: bool) -> bytes:
         (_RETURN, 0, 0, _ERRNO | errno.EPERM),
         (_LOAD, 0, 0, _NUMBER),
     ]
-    if not network:
-        code += [
-            (_EQUAL, 0, 3, SOCKET[column]),
-            (_LOAD, 0, 0, _ARGUMENT),
-            (_EQUAL, 1, 0, AF_UNIX),
-            (_RETURN, 0, 0, _ERRNO | errno.EACCES),
-        ]
+    if not alone:
+        code += [(_EQUAL, 0, 1, SOCKET[column]), (_RETURN, 0, 0, _ERRNO | errno.EACCES)]
+        for numbers in PRETENDED.values():
+            if numbers[column] is not None:
+                code += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _ERRNO)]
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def apply(network: bool) -> None:
+def apply(alone: bool) -> None:
     """Filter the calls of this process and its children, for good. Raises OSError."""
     if system.machine() not in ARCHITECTURE:
         raise OSError(errno.ENOSYS, f"no filter is known for {system.machine()}")
-    instructions = program(system.machine(), network)
+    instructions = program(system.machine(), alone)
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     filter_mode = 2
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
