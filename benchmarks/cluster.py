@@ -26,7 +26,8 @@ def kill_now_and_then(cluster: LocalCluster, seconds: float, done: threading.Eve
     """End one of the cluster's workers every `seconds`, give or take half of them."""
     dice = random.Random(0)
     while not done.wait(dice.uniform(0.5, 1.5) * seconds):
-        running = [worker.pid for worker in cluster.workers.values() if worker.pid is not None]
+        known = set(cluster.scheduler.workers)  # one that is killed while it starts is not started again
+        running = [one.pid for one in cluster.workers.values() if one.pid and one.worker_address in known]
         if running:
             os.kill(dice.choice(running), signal.SIGKILL)
             kills.append(1)

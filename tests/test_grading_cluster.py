@@ -75,8 +75,10 @@ def test_workers_that_are_lost_cost_nobody_a_grade(cluster: LocalCluster, tmp_pa
         for _ in range(3):
             if done.wait(4):
                 return
-            worker = dice.choice([one for one in cluster.workers.values() if one.pid is not None])
-            os.kill(worker.pid, signal.SIGKILL)
+            known = set(cluster.scheduler.workers)
+            running = [one for one in cluster.workers.values() if one.pid and one.worker_address in known]
+            if running:
+                os.kill(dice.choice(running).pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()

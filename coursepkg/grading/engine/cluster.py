@@ -7,15 +7,23 @@ crosses is notebooks and files, and results are handed on as they arrive.
 import atexit
 import contextlib
 import itertools
+import queue
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
 from coursepkg.grading.engine.jobs import Job, Result, Spec
 from coursepkg.grading.engine.station import Station
 from coursepkg.grading.verdicts import Verdict
 
+if TYPE_CHECKING:
+    from distributed import Future
+
 #: Jobs under way for each thread of the cluster.
 AHEAD = 3
+#: Seconds to wait for a result before looking whether anyone is at work, and for a worker before giving up.
+LOOK, PATIENCE = 30.0, 600.0
 
 
 class Unreachable(Exception):
@@ -49,38 +57,63 @@ class Cluster:
 
     def results(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Job, Result]]:
         """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed."""
-        from distributed import KilledWorker, as_completed
-
         spec = self.client.submit(
             _handed_over, self.spec, pure=False
         )  # a task, for dask to do again where it is lost
-        source, known = iter(jobs), {}
-        with self.client.as_current():
-            done = as_completed(raise_errors=False)
+        source, known, ready = iter(jobs), {}, queue.SimpleQueue()
+        self._without_since: float | None = None
 
         def send(count: int) -> None:
             for name, job in itertools.islice(source, max(0, count)):
                 future = self.client.submit(run, spec, job, self.level, pure=False)
                 known[future.key] = name, job
-                done.add(future)
+                future.add_done_callback(ready.put)
 
         send(AHEAD * self._threads())
-        for future in done:
+        while known:
+            try:
+                future = ready.get(timeout=LOOK)
+                result = _result(future)
+            except queue.Empty:
+                self._must_have_workers()
+                continue
+            except TimeoutError:  # lost on its way, and to be done again
+                self._must_have_workers()
+                ready.put(future)
+                continue
             name, job = known.pop(future.key)
-            error = future.exception() if future.status != "finished" else None
-            if isinstance(error, KilledWorker):
-                verdict = Verdict("failed", "every worker of the cluster that graded it was lost over it")
-                yield name, job, Result(verdict)
-            elif error is not None or future.status != "finished":
-                reason = f"{type(error).__name__}: {error}" if error else f"it was {future.status}"
-                yield name, job, Result(Verdict("failed", reason[:300], ours=True))
-            else:
-                yield name, job, future.result()
+            yield name, job, result
             future.release()
             send(AHEAD * self._threads() - len(known))
 
+    def _must_have_workers(self) -> None:
+        """Raise Unreachable where the cluster has had no worker for too long."""
+        now = time.monotonic()
+        if self.client.nthreads():
+            self._without_since = None
+        elif self._without_since is None:
+            self._without_since = now
+        elif now - self._without_since > PATIENCE:
+            raise Unreachable(
+                f"The cluster at {self.address} has had no worker for {PATIENCE / 60:g} minutes. What was graded is "
+                "stored: start workers and run this again, which goes on from there."
+            )
+
     def _threads(self) -> int:
         return max(1, sum(self.client.nthreads().values()))
+
+
+def _result(future: "Future") -> Result:
+    """What became of a job that is done. Raises TimeoutError where the cluster does not hand it over."""
+    from distributed import KilledWorker
+
+    error = future.exception(timeout=LOOK) if future.status == "error" else None
+    if isinstance(error, KilledWorker):
+        return Result(Verdict("failed", "every worker of the cluster that graded it was lost over it"))
+    if error is not None or future.status not in ("finished", "pending"):
+        reason = f"{type(error).__name__}: {error}" if error else f"it was {future.status}"
+        return Result(Verdict("failed", reason[:300], ours=True))
+    return future.result(timeout=LOOK)
 
 
 def _handed_over(spec: Spec) -> Spec:
