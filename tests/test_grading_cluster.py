@@ -101,7 +101,9 @@ def test_a_submission_that_always_kills_its_worker_is_recorded_as_such(
     deadly = found.pop("deadly")
     assert (deadly.state, deadly.automatic) == (State.FAILED, None)
     assert deadly.reason == "every worker of the cluster that graded it was lost over it"
-    assert {student: (one.state, one.score) for student, one in found.items()} == expected(4)
+    assert {student: (one.state, one.score) for student, one in found.items()} == expected(4), [
+        one.reason for one in found.values()
+    ]
 
 
 def test_no_cluster_is_said_before_anything_is_graded(tmp_path: Path) -> None:

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 #: Jobs under way for each thread of the cluster.
 AHEAD = 3
+#: What is said of a submission that takes workers with it, also when it is alone.
+LOST = "every worker of the cluster that graded it was lost over it"
 #: Seconds to wait for a result before looking whether anyone is at work, and for a worker before giving up.
 LOOK, PATIENCE = 30.0, 600.0
+#: Seconds until a result that was lost is asked for again.
+AGAIN = 0.2
 
 
 class Unreachable(Exception):
@@ -56,7 +60,25 @@ class Cluster:
         self.client.close()
 
     def results(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Job, Result]]:
-        """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed."""
+        """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed.
+
+        dask blames every job that a worker had when it was lost. So one that was blamed too often is done once more, at
+        the end and alone, before it is said of it that workers are lost over it.
+        """
+        suspects = []
+        for name, job, result in self._results(jobs, AHEAD):
+            if result is None:
+                suspects.append((name, job))
+            else:
+                yield name, job, result
+        for suspect in suspects:
+            for name, job, result in self._results([suspect], 1):
+                yield name, job, result or Result(Verdict("failed", LOST))
+
+    def _results(
+        self, jobs: Iterable[tuple[str, Job]], ahead: int
+    ) -> Iterator[tuple[str, Job, Result | None]]:
+        """As `results`; no result for a job that was blamed too often. `ahead`: jobs under way for each thread."""
         spec = self.client.submit(
             _handed_over, self.spec, pure=False
         )  # a task, for dask to do again where it is lost
@@ -69,7 +91,7 @@ class Cluster:
                 known[future.key] = name, job
                 future.add_done_callback(ready.put)
 
-        send(AHEAD * self._threads())
+        send(ahead * self._threads())
         while known:
             try:
                 future = ready.get(timeout=LOOK)
@@ -79,12 +101,13 @@ class Cluster:
                 continue
             except TimeoutError:  # lost on its way, and to be done again
                 self._must_have_workers()
+                time.sleep(AGAIN)
                 ready.put(future)
                 continue
             name, job = known.pop(future.key)
             yield name, job, result
             future.release()
-            send(AHEAD * self._threads() - len(known))
+            send(ahead * self._threads() - len(known))
 
     def _must_have_workers(self) -> None:
         """Raise Unreachable where the cluster has had no worker for too long."""
@@ -103,13 +126,16 @@ class Cluster:
         return max(1, sum(self.client.nthreads().values()))
 
 
-def _result(future: "Future") -> Result:
-    """What became of a job that is done. Raises TimeoutError where the cluster does not hand it over."""
+def _result(future: "Future") -> Result | None:
+    """What became of a job that is done, or None where too many workers were lost with it. Raises TimeoutError where
+    the cluster does not hand it over."""
     from distributed import KilledWorker
 
     error = future.exception(timeout=LOOK) if future.status == "error" else None
     if isinstance(error, KilledWorker):
-        return Result(Verdict("failed", "every worker of the cluster that graded it was lost over it"))
+        return None
+    if future.status == "lost":  # with the worker that had it, and under way again
+        raise TimeoutError
     if error is not None or future.status not in ("finished", "pending"):
         reason = f"{type(error).__name__}: {error}" if error else f"it was {future.status}"
         return Result(Verdict("failed", reason[:300], ours=True))
