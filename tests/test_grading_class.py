@@ -159,3 +159,10 @@ def give(root, cell: str, points: float) -> None:
             (points, cell),
         )
         assert changed.rowcount == 1
+
+
+def test_a_sandbox_that_does_not_exist_is_said_before_anything_is_graded(tmp_path) -> None:
+    root = make_class(tmp_path, {"ann": "    return 2 * x"})
+    with pytest.raises(CourseError, match="There is no sandbox 'cage'; there are best, namespaces"):
+        regrade(root, sandbox="cage")
+    assert not (root / "autograded").exists()

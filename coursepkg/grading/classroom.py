@@ -17,6 +17,7 @@ from coursepkg.grading.course import Course, CourseError
 from coursepkg.grading.engine.cluster import Cluster, Unreachable
 from coursepkg.grading.engine.crew import Crew, cores
 from coursepkg.grading.engine.jobs import Job, Result
+from coursepkg.grading.engine.station import LEVELS
 from coursepkg.grading.intake import files as intake
 from coursepkg.grading.intake import reading
 from coursepkg.grading.pages import Pages
@@ -57,9 +58,10 @@ def main(
     with _alone(course), _logged(course, course.root / "build" / f"grade_{assignment}.log") as log:
         bring_into_gradebook(course, assignment)
         class_ = Class(course, assignment)
+        workers = class_.workers(jobs or cores(), sandbox, cluster)
         try:
-            class_.grade(chosen, force, class_.workers(jobs or cores(), sandbox, cluster), console)
-        except (Unreachable, ValueError) as error:
+            class_.grade(chosen, force, workers, console)
+        except Unreachable as error:
             raise CourseError(str(error)) from error
         if feedback:
             class_.write_feedback(chosen, jobs or cores(), console)
@@ -121,7 +123,9 @@ class Class:
         self.notes: dict[str, list[str]] = {}
 
     def workers(self, jobs: int, sandbox: str, cluster: str | None) -> Crew | Cluster:
-        """Those that will examine it: of this machine, or of a cluster."""
+        """Those that will examine it: of this machine, or of a cluster. Raises CourseError."""
+        if sandbox not in (*LEVELS, "best"):
+            raise CourseError(f"There is no sandbox {sandbox!r}; there are best, {', '.join(LEVELS)}.")
         if cluster is not None:
             return Cluster(self.prepared.spec, cluster, sandbox)
         return Crew(self.prepared.spec, jobs, sandbox)

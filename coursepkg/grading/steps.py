@@ -18,6 +18,7 @@ from coursepkg.grading.engine.jobs import Job
 from coursepkg.grading.intake import files as intake
 from coursepkg.grading.intake import reading
 from coursepkg.grading.states import folder
+from coursepkg.grading.summary import UNCONFINED
 from coursepkg.grading.verdicts import Verdict
 from coursepkg.grading.writer import Writer
 
@@ -56,6 +57,8 @@ class Examine(NbGraderPreprocessor):
         names = intake.take(submitted, where["assignment"]).files
         files = {name: reading.content(submitted / name, intake.Limits.total) for name in names}
         crew = _crew(course.root, where["assignment"])
+        if crew.level == "plain":
+            self.log.warning("%s: %s", where["student"], UNCONFINED)
         ((_, _, result),) = crew.results([(where["student"], Job(nb, files))])
         if result.notebook is None:
             raise NbGraderException(result.verdict.reason)

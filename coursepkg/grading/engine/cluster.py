@@ -79,9 +79,8 @@ class Cluster:
         self, jobs: Iterable[tuple[str, Job]], ahead: int
     ) -> Iterator[tuple[str, Job, Result | None]]:
         """As `results`; no result for a job that was blamed too often. `ahead`: jobs under way for each thread."""
-        spec = self.client.submit(
-            _handed_over, self.spec, pure=False
-        )  # a task, for dask to do again where it is lost
+        # A task, and not scattered: dask does a task again where its result is lost.
+        spec = self.client.submit(_handed_over, self.spec, pure=False)
         source, known, ready = iter(jobs), {}, queue.SimpleQueue()
         self._without_since: float | None = None
 

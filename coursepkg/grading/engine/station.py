@@ -62,8 +62,11 @@ class Station:
 
     @property
     def level(self) -> str:
-        """How students' processes are confined."""
-        return self.base.level
+        """How students' processes are confined. Raises Closed where the warm process has ended."""
+        with self._lock:
+            if self.base.level == "plain" and self.wanted != "plain" and bubblewrap.is_there():
+                self.base = ColdBase("bubblewrap")
+            return self.base.level
 
     def done(self, job: Job) -> Result:
         """What became of a job. It is run by this thread's worker; one that ends over it is replaced, once."""
@@ -90,9 +93,6 @@ class Station:
 
     def _worker(self) -> "Member":
         """A new worker; where the warm process has ended, from a new one."""
-        with self._lock:
-            if self.base.level == "plain" and self.wanted != "plain" and bubblewrap.is_there():
-                self.base = ColdBase("bubblewrap")
         try:
             return self.base.worker(self._told())
         except Closed:
@@ -110,7 +110,7 @@ class Station:
             "released": str(self.scratch / "released"),
             "scratch": str(self.scratch),
             "hidden": [str(path) for path in spec.hidden],
-            "level": self.base.level,
+            "level": self.level,
         }
 
     def _base(self) -> "WarmBase | ColdBase":
