@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
 from coursepkg.grading import variants
-from coursepkg.grading.intake.files import Limits, Refused, take
+from coursepkg.grading.intake.files import Bounds, Refused, take
 from coursepkg.grading.intake.skeleton import Rebuilt, rebuild
 from coursepkg.grading.release import student_version
 from tests import classroom
@@ -299,18 +299,18 @@ def test_only_so_many_files_and_bytes(tmp_path) -> None:
     folder = submitted(tmp_path)
     for number in range(6):
         (folder / f"{number}.csv").write_text("x" * 10 * number)
-    taken = take(folder, NAME, limits=Limits(count=3))
+    taken = take(folder, NAME, bounds=Bounds(count=3))
     assert (taken.files, taken.notes) == (
         ["0.csv", "1.csv", "2.csv"],
         ["3 more files were left out: 3 are enough"],
     )
-    taken = take(folder, NAME, limits=Limits(total=70))
+    taken = take(folder, NAME, bounds=Bounds(total=70))
     assert taken.files == ["0.csv", "1.csv", "2.csv", "3.csv"]
     assert taken.notes[0] == "4.csv was left out: the files would have more than 7e-05 MB together"
-    assert take(folder, NAME, limits=Limits(total=0, notes=2)).notes[2:] == [
+    assert take(folder, NAME, bounds=Bounds(total=0, notes=2)).notes[2:] == [
         "3 more were left out for such reasons"
     ]
-    taken = take(folder, NAME, limits=Limits(entries=2))
+    taken = take(folder, NAME, bounds=Bounds(entries=2))
     assert taken.notes == ["only the first 2 of its files and folders were looked at"]
 
 

@@ -14,9 +14,9 @@ from rich.text import Text
 from coursepkg.grading import digest, export, record, report, summary
 from coursepkg.grading.assignment import Prepared, bring_into_gradebook, on_skeleton
 from coursepkg.grading.course import Course, CourseError
-from coursepkg.grading.engine.cluster import Cluster, Unreachable
+from coursepkg.grading.engine.cluster import Cluster
 from coursepkg.grading.engine.crew import Crew, cores
-from coursepkg.grading.engine.jobs import Job, Result
+from coursepkg.grading.engine.jobs import Job, NoWorkers, Result
 from coursepkg.grading.engine.station import LEVELS
 from coursepkg.grading.intake import files as intake
 from coursepkg.grading.intake import reading
@@ -61,7 +61,7 @@ def main(
         workers = class_.workers(jobs or cores(), sandbox, cluster)
         try:
             class_.grade(chosen, force, workers, console)
-        except Unreachable as error:
+        except NoWorkers as error:
             raise CourseError(str(error)) from error
         if feedback:
             class_.write_feedback(chosen, jobs or cores(), console)
@@ -166,7 +166,7 @@ class Class:
             folder = self._folder("submitted", student)
             try:
                 taken = intake.take(folder, self.assignment, self.prepared.spec.released)
-                files = {name: reading.content(folder / name, intake.Limits.total) for name in taken.files}
+                files = {name: reading.content(folder / name, intake.Bounds.total) for name in taken.files}
             except reading.Refused as refused:
                 writer.failed(student, Verdict("refused", str(refused)), version, [])
             except OSError as error:

@@ -55,7 +55,7 @@ class Examine(NbGraderPreprocessor):
         where, course = resources["nbgrader"], Course.open()
         submitted = _submitted(course, where)
         names = intake.take(submitted, where["assignment"]).files
-        files = {name: reading.content(submitted / name, intake.Limits.total) for name in names}
+        files = {name: reading.content(submitted / name, intake.Bounds.total) for name in names}
         crew = _crew(course.root, where["assignment"])
         if crew.level == "plain":
             self.log.warning("%s: %s", where["student"], UNCONFINED)

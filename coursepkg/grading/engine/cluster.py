@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from coursepkg.grading.engine.jobs import Job, Result, Spec
-from coursepkg.grading.engine.station import Station
+from coursepkg.grading.engine.jobs import Job, NoWorkers, Result, Spec
+from coursepkg.grading.engine.station import LEVELS, Station
 from coursepkg.grading.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -30,22 +30,18 @@ LOOK, PATIENCE = 30.0, 600.0
 AGAIN = 0.2
 
 
-class Unreachable(Exception):
-    """There is no cluster; the message says what to do."""
-
-
 class Cluster:
     """The workers of a cluster for one assignment; a context manager, as Crew. `address`: its scheduler's, such as
     tcp://10.0.0.1:8786, or the path of its scheduler file."""
 
     def __init__(self, spec: Spec, address: str, level: str = "best", seconds: float = 30) -> None:
-        self.spec, self.address, self.level, self.seconds = spec, address, level, seconds
+        self.spec, self.address, self.level_at_most, self.seconds = spec, address, level, seconds
 
     def __enter__(self) -> "Cluster":
         try:
             from distributed import Client
         except ImportError as error:
-            raise Unreachable("A cluster needs dask: `pip install distributed`.") from error
+            raise NoWorkers("A cluster needs dask: `pip install distributed`.") from error
         where = (
             {"scheduler_file": self.address} if self.address.endswith(".json") else {"address": self.address}
         )
@@ -53,11 +49,17 @@ class Cluster:
             self.client = Client(**where, timeout=self.seconds, set_as_default=False)
             self.client.wait_for_workers(1, timeout=self.seconds)
         except (OSError, ValueError, TimeoutError) as error:
-            raise Unreachable(f"No cluster with a worker at {self.address}: {error}") from error
+            raise NoWorkers(f"No cluster with a worker at {self.address}: {error}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
+
+    @property
+    def level(self) -> str:
+        """How students' processes are confined where they are confined least, of the workers that there are now."""
+        found = self.client.run(_level, self.spec, self.level_at_most, on_error="ignore").values()
+        return max(found, key=LEVELS.index, default=self.level_at_most)
 
     def results(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Job, Result]]:
         """The result of every named job, as they are ready. Jobs are taken from the iterable as they are needed.
@@ -86,7 +88,7 @@ class Cluster:
 
         def send(count: int) -> None:
             for name, job in itertools.islice(source, max(0, count)):
-                future = self.client.submit(run, spec, job, self.level, pure=False)
+                future = self.client.submit(run, spec, job, self.level_at_most, pure=False)
                 known[future.key] = name, job
                 future.add_done_callback(ready.put)
 
@@ -109,14 +111,14 @@ class Cluster:
             send(ahead * self._threads() - len(known))
 
     def _must_have_workers(self) -> None:
-        """Raise Unreachable where the cluster has had no worker for too long."""
+        """Raise NoWorkers where the cluster has had no worker for too long."""
         now = time.monotonic()
         if self.client.nthreads():
             self._without_since = None
         elif self._without_since is None:
             self._without_since = now
         elif now - self._without_since > PATIENCE:
-            raise Unreachable(
+            raise NoWorkers(
                 f"The cluster at {self.address} has had no worker for {PATIENCE / 60:g} minutes. What was graded is "
                 "stored: start workers and run this again, which goes on from there."
             )
@@ -148,6 +150,10 @@ def _handed_over(spec: Spec) -> Spec:
 def run(spec: Spec, job: Job, level: str) -> Result:
     """What a worker of the cluster does."""
     return _station(_Known(spec), level).done(job)
+
+
+def _level(spec: Spec, level: str) -> str:
+    return _station(_Known(spec), level).level
 
 
 class _Known:

@@ -30,7 +30,7 @@ class Crew:
 
     @property
     def level(self) -> str:
-        """How students' processes are confined."""
+        """How students' processes are confined. Raises NoWorkers."""
         return self.station.level
 
     def results(self, jobs: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Job, Result]]:

@@ -14,6 +14,10 @@ from coursepkg.grading.sandbox.limits import Limits
 from coursepkg.grading.verdicts import Verdict
 
 
+class NoWorkers(Exception):
+    """There is nobody to examine anything; the message says why, and what to do."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """What workers know of an assignment; it can be pickled.

@@ -52,7 +52,8 @@ class Session:
     ) -> tuple[dict, list[bytes]]:
         """The reply to a request. Raises Gone."""
         self._asked += 1
-        request = {"id": self._asked, "do": what, "seconds": seconds, **given}
+        number = self._asked
+        request = {"id": number, "do": what, "seconds": seconds, **given}
         until = time.monotonic() + seconds + GRACE
         try:
             self.channel.send(request, buffers, seconds + GRACE)
@@ -67,7 +68,7 @@ class Session:
             raise Stuck from error
         except (Garbled, NotData) as error:
             raise Nonsense(str(error)) from error
-        if reply.get("id") != self._asked:
+        if reply.get("id") != number:
             raise Nonsense("an answer to another question")
         self.answered = True
         return reply, received

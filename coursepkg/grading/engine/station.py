@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coursepkg.grading.engine.jobs import Job, Result, Spec
+from coursepkg.grading.engine.jobs import Job, NoWorkers, Result, Spec
 from coursepkg.grading.sandbox import bubblewrap, link
 from coursepkg.grading.sandbox.channel import Channel, Closed, Garbled, Late
 from coursepkg.grading.verdicts import Verdict
@@ -62,8 +62,13 @@ class Station:
 
     @property
     def level(self) -> str:
-        """How students' processes are confined. Raises Closed where the warm process has ended."""
+        """How students' processes are confined. Raises NoWorkers where no warm process lives to say it."""
         with self._lock:
+            if not self._knows() and not self._knows():
+                raise NoWorkers(
+                    "The process that imports the assignment's packages ended while it did, twice. Is there enough "
+                    f"memory? Does Python survive this: {self.spec.imports.replace(chr(10), '; ') or 'import IPython'}"
+                )
             if self.base.level == "plain" and self.wanted != "plain" and bubblewrap.is_there():
                 self.base = ColdBase("bubblewrap")
             return self.base.level
@@ -75,7 +80,7 @@ class Station:
             if thread not in self._at_work:
                 try:
                     self._at_work[thread] = self._worker()
-                except Closed:
+                except (Closed, NoWorkers):
                     return Result(Verdict("failed", "no worker could be started on this machine", ours=True))
             try:
                 return self._at_work[thread].do(job, self.spec.limits.notebook_seconds + PATIENCE)
@@ -99,6 +104,13 @@ class Station:
             with self._lock:
                 self.base = self._base()
             return self.base.worker(self._told())
+
+    def _knows(self) -> bool:
+        """Whether the level is known by now; else there is another warm process to ask."""
+        with contextlib.suppress(Closed):
+            return bool(self.base.level)
+        self.base = self._base()
+        return False
 
     def _told(self) -> dict[str, Any]:
         """What a worker is told first."""

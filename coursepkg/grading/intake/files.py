@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 from coursepkg.grading.intake import reading
 from coursepkg.grading.intake.reading import Refused
 
-__all__ = ["Limits", "Refused", "Taken", "take"]
+__all__ = ["Bounds", "Refused", "Taken", "take"]
 
 #: nbgrader puts these beside a submission.
 NBGRADERS = ("timestamp.txt", "submission_secret.txt")
@@ -31,7 +31,7 @@ _NOT_ON_WINDOWS = set('<>:"|?*\\')
 
 
 @dataclass(frozen=True)
-class Limits:
+class Bounds:
     """What is taken of a submission: bytes and cells of the notebook; number of the other files, and their bytes
     together; folders a file may lie in, one in the other; characters of a path; entries that are looked at; notes."""
 
@@ -58,25 +58,25 @@ class Taken:
     notes: list[str] = field(default_factory=list)
 
 
-def take(folder: Path, assignment: str, released: Iterable[str] = (), limits: Limits | None = None) -> Taken:
+def take(folder: Path, assignment: str, released: Iterable[str] = (), bounds: Bounds | None = None) -> Taken:
     """Take in the submission of `assignment` that lies in `folder`, following no link and running nothing.
 
     `released`: paths of the files that came with the release, whose own are used. Raises Refused, and OSError where
     the machine cannot read what is there.
     """
-    limits = limits or Limits()
+    bounds = bounds or Bounds()
     _must_be_folder(folder)
     path = folder / f"{assignment}.ipynb"
     if not os.path.lexists(path):
         raise Refused(_missing(folder, path.name))
-    nb = reading.notebook(reading.content(path, limits.notebook), path.name, limits.cells)
-    beside = _Beside(limits, {_key(name) for name in released})
-    entries = _walk(folder, "", limits.depth)
-    for name, status in itertools.islice(entries, limits.entries):
+    nb = reading.notebook(reading.content(path, bounds.notebook), path.name, bounds.cells)
+    beside = _Beside(bounds, {_key(name) for name in released})
+    entries = _walk(folder, "", bounds.depth)
+    for name, status in itertools.islice(entries, bounds.entries):
         if name != path.name:
             beside.look_at(name, status)
     if next(entries, None):
-        beside.notes.append(f"only the first {limits.entries} of its files and folders were looked at")
+        beside.notes.append(f"only the first {bounds.entries} of its files and folders were looked at")
     return Taken(nb, beside.files, beside.said())
 
 
@@ -122,8 +122,8 @@ def _walk(folder: Path, under: str, depth: int) -> Iterator[tuple[str, os.stat_r
 class _Beside:
     """Sorts the files beside a notebook into those that are taken and those that are left out, with notes."""
 
-    def __init__(self, limits: Limits, released: set[str]) -> None:
-        self.limits, self.released = limits, released
+    def __init__(self, bounds: Bounds, released: set[str]) -> None:
+        self.bounds, self.released = bounds, released
         self.files: list[str] = []
         self.notes: list[str] = []
         self._keys: set[str] = set()
@@ -134,7 +134,7 @@ class _Beside:
             return
         if why := self._why_not(name, status):
             self.notes.append(f"{_shown(name)} was left out: {why}")
-        elif len(self.files) >= self.limits.count:
+        elif len(self.files) >= self.bounds.count:
             self._beyond += 1
         else:
             self.files.append(name)
@@ -143,11 +143,11 @@ class _Beside:
 
     def said(self) -> list[str]:
         """The notes, of which there are only so many."""
-        said = self.notes[: self.limits.notes]
+        said = self.notes[: self.bounds.notes]
         if rest := len(self.notes) - len(said):
             said.append(f"{rest} more were left out for such reasons")
         if self._beyond:
-            said.append(f"{self._beyond} more files were left out: {self.limits.count} are enough")
+            said.append(f"{self._beyond} more files were left out: {self.bounds.count} are enough")
         return said
 
     def _why_not(self, name: str, status: os.stat_result) -> str:
@@ -157,13 +157,13 @@ class _Beside:
         if reading.is_link(status):
             return "it is a symbolic link, which is never followed"
         if stat.S_ISDIR(status.st_mode):
-            return f"folders may lie {self.limits.depth} deep in each other, not more"
+            return f"folders may lie {self.bounds.depth} deep in each other, not more"
         if not stat.S_ISREG(status.st_mode):
             return "it is a pipe, a socket or a device"
         if any(map(_is_odd, parts)):
             return "its name is not one that every system can have; letters, digits, - and _ are fine"
-        if len(name) > self.limits.path:
-            return f"its path has more than {self.limits.path} characters"
+        if len(name) > self.bounds.path:
+            return f"its path has more than {self.bounds.path} characters"
         if suffix == ".ipynb":
             return "only the assignment's own notebook is graded"
         if suffix in CODE or last in SETTINGS or ".so." in last:
@@ -172,13 +172,13 @@ class _Beside:
             return "another file has that name but for upper and lower case"
         if self._is_in_the_way(_key(name)):
             return "a file of the release needs its place"
-        if self._bytes + status.st_size > self.limits.total:
-            return f"the files would have more than {self.limits.total / 1e6:g} MB together"
+        if self._bytes + status.st_size > self.bounds.total:
+            return f"the files would have more than {self.bounds.total / 1e6:g} MB together"
         return ""
 
     def _is_folder(self, name: str, status: os.stat_result) -> bool:
         """Whether this is a folder, of which nothing is to be said because what lies in it is looked at."""
-        inside = name.count("/") < self.limits.depth
+        inside = name.count("/") < self.bounds.depth
         return stat.S_ISDIR(status.st_mode) and not reading.is_link(status) and inside
 
     def _is_in_the_way(self, key: str) -> bool:

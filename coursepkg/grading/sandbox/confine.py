@@ -19,7 +19,8 @@ from pathlib import Path
 from coursepkg.grading.sandbox import jail, landlock, seccomp, system
 from coursepkg.grading.sandbox.limits import Limits, restrict, used
 
-LEVELS = ("namespaces", "landlock", "plain")
+#: The levels at which a fork of the warm process can be confined, the safest first.
+FORKED = ("namespaces", "landlock", "plain")
 NOBODY = 65534
 #: Users that own nothing on this machine: where root grades, each submission's processes belong to one of these.
 FIRST_USER, USERS = 1_500_000_000, 500_000_000
@@ -102,7 +103,7 @@ def _below(cell: Cell, run: Callable[[], None], user: int | None) -> int:
             os.kill(first, signal.SIGKILL)
         ended, status = os.waitpid(first, os.WNOHANG)
         if ended:
-            return _exit_status(status)
+            return exit_status(status)
 
 
 def _student(cell: Cell, run: Callable[[], None], user: int | None) -> int:
@@ -169,7 +170,7 @@ def _watch(student: int, others: Callable[[], list[int]], limits: Limits) -> int
             except ChildProcessError:
                 return NOT_CONFINED
             if ended == student:
-                return _exit_status(status)
+                return exit_status(status)
             if not ended:
                 break
         if time.monotonic() >= look:
@@ -190,7 +191,8 @@ def _stand_back(pids: list[int]) -> None:
             os.setpriority(os.PRIO_PROCESS, pid, 19)
 
 
-def _exit_status(status: int) -> int:
+def exit_status(status: int) -> int:
+    """What `waitpid` gave, as a shell would say it: 128 and the number of the signal that ended the process."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
 
 

@@ -151,7 +151,11 @@ class Served:
         def called_back(*args: Any, **kwargs: Any) -> Any:
             made: list[bytes] = []
             self.channel.send({"callback": number, "args": encode((args, kwargs), made, self._refer)}, made)
-            message, buffers = self.channel.receive()
+            while True:
+                message, buffers = self.channel.receive()
+                if "do" not in message:
+                    break
+                self.send(*self._answered(message, buffers))  # the function asks for something of here itself
             if "raised" in message:
                 raise getattr(builtins, message["raised"])(message["text"])
             return decode(message["value"], buffers, self._resolve)

@@ -20,10 +20,21 @@ from pathlib import Path
 
 from coursepkg.grading.sandbox import jail, student, system
 from coursepkg.grading.sandbox.channel import Channel
-from coursepkg.grading.sandbox.confine import FIRST_USER, LEVELS, NOT_CONFINED, USERS, Cell, supervise
+from coursepkg.grading.sandbox.confine import (
+    FIRST_USER,
+    FORKED,
+    NOT_CONFINED,
+    USERS,
+    Cell,
+    exit_status,
+    supervise,
+)
 from coursepkg.grading.sandbox.limits import Limits
 from coursepkg.grading.sandbox.link import Link, pair
 from coursepkg.grading.sandbox.shell import Shell
+
+#: Seconds between two looks at processes whose end somebody waits for.
+LOOK = 0.001
 
 
 class Warm:
@@ -36,7 +47,7 @@ class Warm:
         self.shell = Shell()
         self.shell.rehearse()
         self.forked: set[int] = set()
-        self.ending: set[int] = set()
+        self.ending: dict[int, Link | None] = {}
         self.started = 0
         self.is_root = os.geteuid() == 0 and _has_users()
         self.students: dict[Link, set[int]] = {}
@@ -44,7 +55,7 @@ class Warm:
     def serve(self) -> None:
         """Answer requests until the owner is gone."""
         while True:
-            for key, _ in self.selector.select():
+            for key, _ in self.selector.select(LOOK if any(self.ending.values()) else None):
                 link: Link = key.data
                 try:
                     request, files = link.receive()
@@ -55,7 +66,9 @@ class Warm:
                     self._forget(link)
                     continue
                 self.asking = link
-                link.send(getattr(self, request.pop("do"))(files, **request))
+                answer = getattr(self, request.pop("do"))(files, **request)
+                if answer is not None:
+                    _send(link, answer)
                 for file in files:
                     os.close(file)
             self._reap()
@@ -94,20 +107,17 @@ class Warm:
         self.students.setdefault(self.asking, set()).add(pid)
         return {"pid": pid}
 
-    def end(self, _: list[int], pid: int, wait: bool = True) -> dict:
-        """End a process that was forked here, and all below it; its exit status, if that is waited for."""
+    def end(self, _: list[int], pid: int, wait: bool = True) -> dict | None:
+        """End a process that was forked here, and all below it; its exit status, if that is waited for.
+
+        Others are served meanwhile: whoever waits is answered when the process has ended.
+        """
+        if pid not in self.forked:
+            return {"status": 0}
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        if not wait:
-            self.ending.add(pid)
-            return {"status": 0}
-        self.forked.discard(pid)
-        self.ending.discard(pid)
-        try:
-            status = os.waitpid(pid, 0)[1]
-        except ChildProcessError:
-            return {"status": 0}
-        return {"status": 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)}
+        self.ending[pid] = self.asking if wait else None
+        return None if wait else {"status": 0}
 
     def _forget(self, worker: Link) -> None:
         """A worker is gone: end what it has left."""
@@ -117,15 +127,20 @@ class Warm:
             self.end([], pid, wait=False)
 
     def _reap(self) -> None:
-        """Forget those that have ended since they were told to."""
+        """Forget those that have ended since they were told to, and answer who waits for that."""
         for pid in sorted(self.ending):
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                self.ending.discard(pid)
-                self.forked.discard(pid)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                continue
+            self.forked.discard(pid)
+            if waiting := self.ending.pop(pid):
+                _send(waiting, {"status": exit_status(status)})
 
     def _end_all(self) -> None:
         for pid in sorted(self.forked):
-            self.end([], pid)
+            self.end([], pid, wait=False)
+        for pid in sorted(self.forked):
+            os.waitpid(pid, 0)
 
     def _study(self, file: int) -> None:
         student.main(Channel(file, file), self.shell)
@@ -170,14 +185,20 @@ class Warm:
 
     def _best(self, level: str, root: str) -> str:
         """The first level, from `level` on, that this machine has."""
-        for name in LEVELS[LEVELS.index(level) :]:
+        for name in FORKED[FORKED.index(level) :]:
             with tempfile.TemporaryDirectory(dir=root) as files:
                 cell = Cell(name, Path(root, "root"), Path(files), (), Limits())
                 pid = self._fork_supervisor(cell, [], lambda: None)
                 self.forked.discard(pid)
                 if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != NOT_CONFINED:
                     return name
-        return LEVELS[-1]
+        return FORKED[-1]
+
+
+def _send(link: Link, answer: dict) -> None:
+    """Answer; who asked may be gone by now."""
+    with contextlib.suppress(OSError):
+        link.send(answer)
 
 
 def _has_users() -> bool:
