@@ -1,7 +1,8 @@
 """A large class on a dask cluster of this machine, whose workers are killed at random: `python -m benchmarks.cluster`.
 
 Every submission must come out with the grade that its answers deserve. Workers are ended by SIGKILL, one every few
-seconds; dask's nannies start others.
+seconds; dask's nannies start others. (A LocalCluster lets a worker go for good that is away 15 s after another of its name
+was lost; here it is to wait, as the schedulers of real clusters do.)
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import dask
 from distributed import LocalCluster
 from rich.console import Console
 
@@ -47,7 +49,8 @@ def main() -> None:
         grading.make_course(folder, given.students, imports="")
         deserved = Counter(grading.deserved(number) for number in range(given.students))
         done, kills = threading.Event(), []
-        with LocalCluster(given.workers, threads_per_worker=1, dashboard_address=None) as cluster:
+        waits = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
+        with waits, LocalCluster(given.workers, threads_per_worker=1, dashboard_address=None) as cluster:
             killer = threading.Thread(target=kill_now_and_then, args=(cluster, given.every, done, kills))
             killer.start()
             start = time.perf_counter()
