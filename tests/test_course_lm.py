@@ -138,7 +138,7 @@ def test_a_rounded_copy_leaves_the_model_alone(loaded):
     made = rounding.rounded_model(model, rounding.whole_numbers(4, "channel"))
     rounded = made.model.layers[0].mlp.up_proj.weight
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, before)
-    assert torch.equal(rounded, affine.dequantize(*affine.quantize(before, 4, "channel")))
+    assert torch.equal(rounded, affine.quantize(before, affine.Scheme(4)).dequantize())
     assert torch.equal(made.get_output_embeddings().weight, model.get_input_embeddings().weight)
 
 

@@ -51,6 +51,13 @@ def test_memory_knows_no_model():
     ("part", "below"),
     [
         ("affine.py", set()),
+        ("codebooks.py", set()),
+        ("distortion.py", set()),
+        ("double_quant.py", set()),
+        ("lloyd.py", {"codebooks", "nf4"}),
+        ("nf4.py", {"codebooks", "double_quant", "packing"}),
+        ("packing.py", set()),
+        ("formats", {"formats"}),
         ("intervals.py", set()),
         ("quiet.py", set()),
         ("surgery.py", set()),

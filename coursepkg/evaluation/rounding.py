@@ -30,10 +30,11 @@ class Method:
 def whole_numbers(bits: int, granularity: affine.Granularity) -> Method:
     """Symmetric rounding to `bits` bits; groups have fp16 scales, rows and tensors fp32."""
     scale, dtype = (FP16, torch.float16) if isinstance(granularity, int) else (FP32, torch.float32)
+    scheme = affine.Scheme(bits, granularity=granularity, scale_dtype=dtype)
     said = f"group of {granularity}" if isinstance(granularity, int) else f"per {granularity}"
 
     def rounded(weight: torch.Tensor) -> torch.Tensor:
-        return affine.dequantize(*affine.quantize(weight, bits, granularity, dtype))
+        return affine.quantize(weight, scheme).dequantize()
 
     name = f"int{bits}, {said}"
     return Method(name, StorageFormat(name, bits, granularity, scale), rounded)
