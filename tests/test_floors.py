@@ -61,6 +61,12 @@ def test_memory_knows_no_model():
         ("intervals.py", set()),
         ("quiet.py", set()),
         ("surgery.py", set()),
+        (
+            "weight_formats.py",
+            {"affine", "codebooks", "double_quant", "memory", "nf4", "packing"},
+        ),
+        ("quantized_linear.py", {"weight_formats"}),
+        ("quantized_model.py", {"quantized_linear", "surgery", "weight_formats"}),
         ("outliers.py", set()),
         ("runtime.py", {"memory"}),
         ("evaluation", {"affine", "intervals", "memory", "runtime", "surgery", "evaluation"}),

@@ -1,0 +1,96 @@
+"""A Linear layer that stores its weight quantized, and reads it back for each product."""
+
+from typing import Any
+
+import torch
+
+from coursepkg import weight_formats
+from coursepkg.weight_formats import Stored, WeightFormat
+
+
+class QuantizedLinear(torch.nn.Module):
+    """y = x Wᵀ + b with a frozen W (out_features, in_features), stored in a WeightFormat.
+
+    The stored tensors are buffers: they are in the state dict, move between devices, and keep their dtypes when the model
+    changes its own. The product is computed in the dtype of x. Gradients pass to x and b, not to the weight; for them
+    the weight is read back again rather than kept, as in QLoRA (Dettmers et al. 2023, equation 5).
+    """
+
+    def __init__(
+        self,
+        stored: Stored,
+        shape: tuple[int, int],
+        kind: WeightFormat,
+        bias: torch.nn.Parameter | None = None,
+    ) -> None:
+        super().__init__()
+        self.out_features, self.in_features = shape
+        self.kind = kind
+        self.names = tuple(stored)
+        for name, tensor in stored.items():
+            self.register_buffer(name, tensor)
+        self.bias = bias
+
+    @classmethod
+    def of(cls, linear: torch.nn.Linear, kind: WeightFormat) -> "QuantizedLinear":
+        """That of a Linear layer, whose bias it takes over. Raises ValueError where the weight cannot be quantized."""
+        return cls(kind.quantize(linear.weight.detach()), tuple(linear.weight.shape), kind, linear.bias)
+
+    @classmethod
+    def empty(
+        cls, linear: torch.nn.Linear, kind: WeightFormat, device: torch.device | str = "cpu"
+    ) -> "QuantizedLinear":
+        """One of the same shape, to be filled from a state dict."""
+        shape = linear.weight.shape
+        return cls(weight_formats.empty(kind, shape, device), tuple(shape), kind, linear.bias)
+
+    @property
+    def stored(self) -> Stored:
+        """The tensors that hold the weight."""
+        return {name: getattr(self, name) for name in self.names}
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the stored weight, scales included; without the bias and the format's tables."""
+        return weight_formats.stored_bytes(self.stored)
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """The weight as it is read back, (out_features, in_features)."""
+        return self.kind.dequantize(self.stored, torch.Size((self.out_features, self.in_features)), dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return _Product.apply(x, self.bias, self)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
+            f"{self.kind.name}, {self.stored_bytes:,} bytes"
+        )
+
+    def _apply(self, function: Any, recurse: bool = True) -> "QuantizedLinear":
+        """Move the stored tensors, but never change their dtypes: `model.half()` must not round scales."""
+        before = self.stored
+        super()._apply(function, recurse)
+        for name, tensor in before.items():
+            if getattr(self, name).dtype != tensor.dtype:
+                setattr(self, name, tensor.to(getattr(self, name).device))
+        return self
+
+
+class _Product(torch.autograd.Function):
+    """x Wᵀ + b, which keeps neither x nor W for the gradients of x and b."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, layer: QuantizedLinear) -> torch.Tensor:
+        ctx.layer, ctx.dtype = layer, x.dtype
+        added = None if bias is None else bias.to(x.dtype)
+        return torch.nn.functional.linear(x, layer.dequantize(x.dtype), added)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        of_x = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_x = (gradient @ ctx.layer.dequantize(gradient.dtype)).to(ctx.dtype)
+        if ctx.needs_input_grad[1]:
+            of_bias = gradient.flatten(0, -2).sum(0)
+        return of_x, of_bias, None
