@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bitsandbytes import functional
 from typer.testing import CliRunner
 
 from coursepkg import affine, cli, courselm, evaluation, outliers
@@ -14,6 +13,8 @@ from coursepkg.courselm import cards, clients
 from coursepkg.evaluation import rounding
 from coursepkg.evaluation.boards import leaderboard
 from coursepkg.loading import load_model
+from coursepkg.memory.storage import FP32
+from coursepkg.weight_formats import Blocks
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,22 @@ def test_nf4_costs_less_than_int4(board):
     assert board.nll_difference("int4, group of 64", "NF4, block of 64").low > 0
 
 
+def test_divergence_orders_what_perplexity_does_not(loaded):
+    """Codes of 4 bits with more and more weights to a scale; an articles' perplexity is not monotone in it."""
+    short = replace(courselm.exam(), questions=courselm.exam().questions[:1], free=())
+    methods = [rounding.Method("fp32", FP32, None, FP32), rounding.stored_as(Blocks())]
+    methods += [rounding.whole_numbers(4, granularity) for granularity in (16, 64, "tensor")]
+    made = leaderboard(*loaded, short, methods)
+    assert made.rows[0].kl.nats.value == 0
+    names = [row.name for row in made.rows]
+    for better, worse in zip(names, names[1:], strict=False):
+        if better != "NF4, block of 64":  # with half a bit for its scales, between groups of 16 and of 64
+            assert made.kl_difference(worse, better).low > 0
+    assert made.kl_difference("int4, group of 64", "NF4, block of 64").low > 0
+    assert "KL +" in made.comparisons([("fp32", "NF4, block of 64")])
+    assert f"{made.rows[1].kl.nats:.4f}" in str(made)
+
+
 def test_the_board_prints_what_it_holds(board):
     text = str(board)
     assert all(row.name in text for row in board.rows) and "900 questions" in text
@@ -124,12 +141,6 @@ def test_the_board_prints_what_it_holds(board):
     assert lines[0].endswith("worse") and lines[1].endswith("+0.0000] nats an answer: no difference seen")
     with pytest.raises(KeyError, match="no row 'int5'; there are fp32"):
         _ = board["int5"]
-
-
-def test_nf4_is_what_bitsandbytes_stores():
-    weight = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
-    codes, state = functional.quantize_4bit(weight, blocksize=64, quant_type="nf4")
-    assert torch.equal(rounding.nf4().rounded(weight), functional.dequantize_4bit(codes, state))
 
 
 def test_a_rounded_copy_leaves_the_model_alone(loaded):
@@ -153,8 +164,8 @@ def test_stored_bytes_count_scales_and_what_stays_in_16_bits(loaded):
     assert rounding.stored_bytes(model, per_tensor) == weights * 3 // 8 + 42 * 4 + 2 * rest
 
 
-def test_the_board_names_its_expected_order():
-    names = {method.name for method in rounding.first_board()}
+def test_the_board_names_its_expected_order(loaded):
+    names = {method.name for method in rounding.first_board(loaded[0])}
     assert all(better in names and worse in names for better, worse in rounding.expected_order())
 
 

@@ -6,20 +6,23 @@ from typing import Any
 
 from coursepkg import intervals
 from coursepkg.evaluation import rounding
-from coursepkg.evaluation.exam import Exam, Marks, take
+from coursepkg.evaluation.divergence import Divergence, divergence
+from coursepkg.evaluation.exam import Exam, Marks, pieces, take
 from coursepkg.evaluation.rounding import Method
 from coursepkg.intervals import Interval
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method: bytes of the model as stored, bits of a quantized weight without and with its scales, its marks."""
+    """One method: bytes of the model as stored, bits of a quantized weight without and with its scales, its marks, and
+    on the exam's texts the divergence of its predictions from those of the first row."""
 
     name: str
     stored_bytes: int
     nominal_bits: int
     effective_bits: float
     marks: Marks
+    kl: Divergence | None = None
 
 
 @dataclass(frozen=True)
@@ -45,35 +48,52 @@ class Leaderboard:
         other = self.rows[0] if against is None else self[against]
         return intervals.difference(self[name].marks.nll, other.marks.nll)
 
+    def kl_difference(self, name: str, against: str | None = None) -> Interval:
+        """Nats a token by which one row diverges further than another. Raises ValueError where the exam has no texts."""
+        other = self.rows[0] if against is None else self[against]
+        if other.kl is None or self[name].kl is None:
+            raise ValueError("the exam has no texts to diverge on")
+        return self[name].kl.less(other.kl)
+
     def __str__(self) -> str:
         width = max(len(row.name) for row in self.rows)
         lines = [
             f"{'':<{width}}  {'stored, MB':>10} {'bits':>5} {'eff.':>6}  {'exam':<23} {'against the first':<23} "
-            f"{'nats an answer':<22} {'perplexity':<22} exact"
+            f"{'nats an answer':<22} {'perplexity':<22} {'KL, nats a token':<25} exact"
         ]
         for row in self.rows:
             marks = row.marks
             text = f"{marks.perplexity:.3f}" if marks.text is not None else ""
+            kl = f"{row.kl.nats:.4f}" if row.kl is not None else ""
             exact = f"{marks.exact_match.value:.1%}" if len(marks.exact) else ""
             lines.append(
                 f"{row.name:<{width}}  {row.stored_bytes / 1e6:>10.3f} {row.nominal_bits:>5} "
                 f"{row.effective_bits:>6.3f}  {f'{marks.accuracy:.1%}':<23} "
-                f"{f'{self.accuracy_difference(row.name):+.1%}':<23} {f'{marks.mean_nll:.3f}':<22} {text:<22} {exact}"
+                f"{f'{self.accuracy_difference(row.name):+.1%}':<23} {f'{marks.mean_nll:.3f}':<22} {text:<22} {kl:<25} {exact}"
             )
         lines.append(
             f"{len(self.rows[0].marks.right):,} questions. Stored: the whole model, MB = 10^6 bytes; bits of a quantized "
-            "weight without and with its scales. In brackets 95 % intervals; differences are paired, in points."
+            "weight without and with its scales. KL: of the predictions on the exam's texts, from the first row's. In brackets "
+            "95 % intervals; differences are paired, in points."
         )
         return "\n".join(lines)
 
     def comparisons(self, pairs: Sequence[tuple[str, str]]) -> str:
-        """For each pair of rows a line: how many nats more the second needs for an answer, paired, and what that says."""
+        """For each pair of rows a line: how many nats more the second needs for an answer, and where the exam has texts, how
+        much further it diverges; paired, and what that says."""
         lines = []
         for better, worse in pairs:
             found = self.nll_difference(worse, better)
-            verdict = "no difference seen" if 0 in found else "worse" if found.low > 0 else "better"
-            lines.append(f"{worse} against {better}: {found:+.4f} nats an answer: {verdict}")
+            line = f"{worse} against {better}: {found:+.4f} nats an answer: {_verdict(found)}"
+            if self[better].kl is not None:
+                further = self.kl_difference(worse, better)
+                line += f"; KL {further:+.5f} nats a token: {_verdict(further)}"
+            lines.append(line)
         return "\n".join(lines)
+
+
+def _verdict(difference: Interval) -> str:
+    return "no difference seen" if 0 in difference else "worse" if difference.low > 0 else "better"
 
 
 def leaderboard(
@@ -85,13 +105,16 @@ def leaderboard(
 ) -> Leaderboard:
     """Let a model take the exam once for each method of rounding its weights.
 
-    methods: by default fp32, fp16, int8, NF4 and plain rounding to 4, 3 and 2 bits. before: called with each method first.
+    methods: by default rounding.first_board. before: called with each method first.
     """
-    rows = []
-    for method in rounding.first_board() if methods is None else methods:
+    rows, first = [], None
+    texts = pieces(model, tokenizer, exam) if exam.texts else None
+    for method in rounding.first_board(model) if methods is None else methods:
         before(method)
         made = rounding.rounded_model(model, method)
+        first = made if first is None else first
         marks = take(made, tokenizer, exam)
+        kl = divergence(made, first, texts) if texts else None
         stored, effective = rounding.stored_bytes(model, method), rounding.effective_bits(model, method)
-        rows.append(Row(method.name, stored, method.format.bits, effective, marks))
+        rows.append(Row(method.name, stored, method.format.bits, effective, marks, kl))
     return Leaderboard(tuple(rows))

@@ -9,7 +9,7 @@ import numpy as np
 from coursepkg import intervals
 from coursepkg.evaluation import generation, perplexity
 from coursepkg.evaluation.options import option_scores
-from coursepkg.evaluation.perplexity import Likelihood
+from coursepkg.evaluation.perplexity import Likelihood, Piece
 from coursepkg.evaluation.questions import Question
 from coursepkg.intervals import Interval
 
@@ -109,11 +109,14 @@ def take(model: Any, tokenizer: Any, exam: Exam, batch_size: int = 64) -> Marks:
     nll = np.array([-each[q.answer] for each, q in zip(scores, exam.questions, strict=True)])
     written = generation.answers(model, tokenizer, [q.prompt for q in exam.free], batch_size=2 * batch_size)
     exact = [generation.same(each, question.right) for each, question in zip(written, exam.free, strict=True)]
-    text = None
-    if exam.texts:
-        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        text = perplexity.likelihood(model, perplexity.documents(tokenizer, exam.texts, longest), batch_size)
+    text = perplexity.likelihood(model, pieces(model, tokenizer, exam), batch_size) if exam.texts else None
     return Marks(exam, right, nll, tuple(written), np.array(exact, dtype=bool), text)
+
+
+def pieces(model: Any, tokenizer: Any, exam: Exam) -> list[Piece]:
+    """The exam's texts as a model reads them."""
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return perplexity.documents(tokenizer, exam.texts, longest)
 
 
 def chosen_options(model: Any, tokenizer: Any, questions: Sequence[Question]) -> list[str]:

@@ -3,7 +3,7 @@
 Every result keeps the sum of each piece (a document, a window), because an interval is drawn from the pieces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +76,30 @@ def windows(tokenizer: Any, text: str, length: int, stride: int | None = None) -
     return pieces
 
 
-@torch.inference_mode()
 def likelihood(model: Any, pieces: Sequence[Piece], batch_size: int = 64) -> Likelihood:
     """The negative log-likelihood of each piece under a causal LM.
 
     batch_size: pieces read at once, at most; fewer where the vocabulary is large. Results stand in the order of the
     pieces. Raises FloatingPointError where the model's logits are not finite.
     """
-    nll, counted = np.zeros(len(pieces)), np.zeros(len(pieces), dtype=np.int64)
+    return Likelihood(
+        *sums(model, pieces, batch_size, lambda logits, ids: -log_probabilities(logits, ids[:, 1:]))
+    )
+
+
+@torch.inference_mode()
+def sums(
+    model: Any,
+    pieces: Sequence[Piece],
+    batch_size: int,
+    measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each piece, a measure of its tokens added up, float64, and how many tokens were counted.
+
+    measure: logits (rows, tokens − 1, vocabulary) and ids (rows, tokens) to a number for each token after the first.
+    Raises FloatingPointError where a sum is not finite.
+    """
+    totals, counted = np.zeros(len(pieces)), np.zeros(len(pieces), dtype=np.int64)
     was_training = model.training
     model.eval()
     try:
@@ -94,13 +110,13 @@ def likelihood(model: Any, pieces: Sequence[Piece], batch_size: int = 64) -> Lik
             for row, index in enumerate(group):
                 keep[row, : pieces[index].scored] = 0
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-            logs = torch.where(keep[:, 1:].bool(), log_probabilities(logits, ids[:, 1:]), 0.0)
-            nll[group] = -logs.cpu().double().sum(1).numpy()
+            found = torch.where(keep[:, 1:].bool(), measure(logits, ids), 0.0)
+            totals[group] = found.cpu().double().sum(1).numpy()
             counted[group] = keep[:, 1:].sum(1).cpu().numpy()
     finally:
         model.train(was_training)
-    if not np.isfinite(nll).all():
+    if not np.isfinite(totals).all():
         raise FloatingPointError(
             f"the model's logits are not finite in {model.dtype}; load it with another dtype"
         )
-    return Likelihood(nll, counted)
+    return totals, counted

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
-from coursepkg import affine
-from coursepkg.memory.storage import FP16, FP32, NF4, StorageFormat
+from coursepkg import affine, lloyd
+from coursepkg.codebooks import FP4, NF4, Codebook
+from coursepkg.memory.storage import FP16, FP32, StorageFormat
 from coursepkg.surgery import linears
+from coursepkg.weight_formats import Affine, Blocks, WeightFormat
 
 
 @dataclass(frozen=True)
@@ -27,43 +29,41 @@ class Method:
     compute: torch.dtype = torch.float32
 
 
+def stored_as(kind: WeightFormat, name: str | None = None) -> Method:
+    """Rounding by storing the weights in a format and reading them back."""
+
+    def rounded(weight: torch.Tensor) -> torch.Tensor:
+        return kind.dequantize(kind.quantize(weight), weight.shape, weight.dtype)
+
+    return Method(name or kind.name, kind.storage(), rounded)
+
+
 def whole_numbers(bits: int, granularity: affine.Granularity) -> Method:
     """Symmetric rounding to `bits` bits; groups have fp16 scales, rows and tensors fp32."""
-    scale, dtype = (FP16, torch.float16) if isinstance(granularity, int) else (FP32, torch.float32)
-    scheme = affine.Scheme(bits, granularity=granularity, scale_dtype=dtype)
-    said = f"group of {granularity}" if isinstance(granularity, int) else f"per {granularity}"
-
-    def rounded(weight: torch.Tensor) -> torch.Tensor:
-        return affine.quantize(weight, scheme).dequantize()
-
-    name = f"int{bits}, {said}"
-    return Method(name, StorageFormat(name, bits, granularity, scale), rounded)
+    dtype = torch.float16 if isinstance(granularity, int) else torch.float32
+    return stored_as(Affine(affine.Scheme(bits, granularity=granularity, scale_dtype=dtype)))
 
 
-def nf4() -> Method:
-    """bitsandbytes' NF4, blocks of 64."""
-
-    def rounded(weight: torch.Tensor) -> torch.Tensor:
-        from bitsandbytes import functional
-
-        where = "cuda" if weight.is_cuda else "cpu"
-        codes, state = functional.quantize_4bit(weight.to(where).contiguous(), blocksize=64, quant_type="nf4")
-        return functional.dequantize_4bit(codes, state).to(weight.device)
-
-    return Method("NF4, block of 64", NF4, rounded)
+def lloyd_max(model: torch.nn.Module, block_size: int = 64) -> Codebook:
+    """The sixteen levels, −1, 0 and 1 among them, of least squared error over all the weights of a model's Linear layers."""
+    weights = torch.cat(
+        [layer.weight.detach().reshape(-1, block_size).float().cpu() for _, layer in linears(model)]
+    )
+    return Codebook("Lloyd–Max", lloyd.fit(lloyd.blocks_of(weights, block_size, power=2)))
 
 
-def first_board() -> tuple[Method, ...]:
-    """fp32, fp16, int8, and plain rounding to 4, 3 and 2 bits at each granularity, with NF4 beside the 4 bits."""
-    plain = [
-        whole_numbers(bits, granularity) for bits in (4, 3, 2) for granularity in (64, "channel", "tensor")
-    ]
+def first_board(model: torch.nn.Module) -> tuple[Method, ...]:
+    """fp32, fp16, int8; every kind of 4 bits that the lectures have; and plain rounding to 3 and 2 bits."""
+    granularities = (64, "channel", "tensor")
+    books = (NF4, lloyd.abnormal_float(64), lloyd_max(model), FP4)
     return (
         Method("fp32", FP32, None, FP32),
         Method("fp16", FP16, None, compute=torch.float16),
         whole_numbers(8, "channel"),
-        nf4(),
-        *plain,
+        *(stored_as(Blocks(book)) for book in books),
+        stored_as(Blocks(double_quantized=True)),
+        stored_as(Blocks(double_quantized=True, refined=True)),
+        *(whole_numbers(bits, granularity) for bits in (4, 3, 2) for granularity in granularities),
     )
 
 
@@ -72,6 +72,10 @@ def expected_order() -> tuple[tuple[str, str], ...]:
     pairs = [
         ("fp32", "int8, per channel"),
         ("int8, per channel", "NF4, block of 64"),
+        ("Lloyd–Max, block of 64", "NF4, block of 64"),
+        ("NF4, block of 64", "NF4 + DQ, block of 64"),
+        ("NF4 + DQ, refined, block of 64", "NF4 + DQ, block of 64"),
+        ("NF4, block of 64", "FP4, block of 64"),
         ("NF4, block of 64", "int4, group of 64"),
     ]
     for bits in (4, 3, 2):
