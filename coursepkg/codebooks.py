@@ -17,7 +17,8 @@ import torch
 class Codebook:
     """Levels, in the order of their codes: 2 to 256 of them, none beyond 1 in size. One may stand there twice.
 
-    They are rounded to float32, in which bitsandbytes computes. Raises ValueError for other tables.
+    They are rounded to float32, in which bitsandbytes computes. Raises ValueError for other tables, and where two
+    midpoints are less than 2^−15 apart.
     """
 
     name: str
@@ -53,9 +54,30 @@ class Codebook:
         return (ordered[:-1] + ordered[1:]) / 2
 
     @cached_property
+    def cells(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """A grid of so many equal cells from −1 to 1 that none holds two midpoints: for each cell how many midpoints lie in those
+        before it, uint8, and its own midpoint, float32, or infinity. See `cell_of`."""
+        for cells in (1024, 4096, 16384, 65536):
+            own = cell_of(self.midpoints, cells)
+            if len(own.unique()) == len(own):
+                break
+        else:
+            raise ValueError(f"levels of {self.name} are less than 2^-15 apart")
+        before = torch.searchsorted(own, torch.arange(cells + 1)).to(torch.uint8)
+        midpoint = torch.full((cells + 1,), torch.inf)
+        midpoint[own.long()] = self.midpoints
+        return before, midpoint
+
+    @cached_property
     def code_of_zero(self) -> int:
         """The code that 0 gets."""
         return int(self.order[int((self.midpoints < 0).sum())])
+
+
+def cell_of(scaled: torch.Tensor, cells: int) -> torch.Tensor:
+    """The cell in which each value between −1 and 1 lies, int32; 1 has one more for itself. A larger value never has a smaller cell,
+    for float32 rounds without changing an order."""
+    return (scaled * (cells // 2) + cells // 2).int()
 
 
 def tail_offset(bits: int) -> float:

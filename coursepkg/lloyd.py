@@ -80,6 +80,8 @@ def blocks_of(weight: torch.Tensor, block_size: int = nf4.BLOCK_SIZE, power: int
     """
     blocks, _ = nf4.split(weight, block_size)
     absmax = blocks.abs().amax(1, keepdim=True)
+    if not absmax.isfinite().all():
+        raise ValueError("the tensor holds infinities or NaN")
     kept = absmax[:, 0] > 0
     scaled, counts = (blocks / absmax)[kept].double(), absmax[kept].double() ** power
     if not len(scaled):

@@ -6,13 +6,15 @@ code of the nearest level. The scales can be quantized in their turn: see double
 Source: Dettmers et al. 2023, QLoRA, section 3; Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", section 2.
 """
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 
 from coursepkg import double_quant, packing
-from coursepkg.codebooks import NF4, Codebook
+from coursepkg.codebooks import NF4, Codebook, cell_of
 from coursepkg.double_quant import LEAST, DoubleQuantized
 
 #: bitsandbytes' default.
@@ -64,12 +66,10 @@ def quantize(
     block_size below 1.
     """
     blocks, short = split(x, block_size)
-    absmax = blocks.abs().amax(1)
-    codes = _codes(blocks, absmax, codebook).reshape(-1)
+    absmax = _absmax(blocks, short)
+    codes = _codes(blocks, absmax[: len(blocks)], codebook).reshape(-1)
     if len(short):
-        largest = short.abs().max().clamp(min=LEAST)
-        codes = torch.cat((codes, nearest(short / largest, codebook)))
-        absmax = torch.cat((absmax, largest[None]))
+        codes = torch.cat((codes, nearest(short / absmax[-1], codebook)))
     scales = double_quant.quantize(absmax) if double_quantized else absmax
     return Blockwise(packed_codes(codes, codebook), scales, codebook, block_size, x.shape, x.dtype)
 
@@ -106,43 +106,95 @@ def least_error(
     return replace(plain, packed=packed, scales=replace(plain.scales, indices=best[1]))
 
 
+def _absmax(blocks: torch.Tensor, short: torch.Tensor) -> torch.Tensor:
+    """The absmax of each block, and of a last short one. Raises ValueError for infinities and NaN."""
+    absmax = torch.empty(len(blocks), device=blocks.device)
+    for part in chunks(*blocks.shape):
+        absmax[part] = blocks[part].abs().amax(1)
+    if len(short):
+        absmax = torch.cat((absmax, short.abs().max().clamp(min=LEAST)[None]))
+    if not absmax.isfinite().all():
+        raise ValueError("x holds infinities or NaN: no absmax scales them")
+    return absmax
+
+
 def _codes(blocks: torch.Tensor, absmax: torch.Tensor, codebook: Codebook) -> torch.Tensor:
     """The codes of whole blocks, each scaled by its absmax; uint8, of the blocks' shape."""
     codes = torch.empty(blocks.shape, dtype=torch.uint8, device=blocks.device)
     reciprocal = 1 / absmax.clamp(min=LEAST)  # bitsandbytes multiplies: one division a block
-    rows = max(1, CHUNK // blocks.shape[1])
-    for start in range(0, len(blocks), rows):
-        part = slice(start, start + rows)
-        codes[part] = nearest(blocks[part] * reciprocal[part, None], codebook)
+    for part in chunks(*blocks.shape):
+        codes[part] = nearest((blocks[part] * reciprocal[part, None]).clamp(-1, 1), codebook)
     return codes
 
 
+def chunks(blocks: int, block_size: int) -> Iterator[slice]:
+    """Blocks, a cache full at a time: what one step writes is still there when the next step reads it."""
+    step = max(1, CHUNK // block_size)
+    for start in range(0, blocks, step):
+        yield slice(start, min(start + step, blocks))
+
+
 def nearest(scaled: torch.Tensor, codebook: Codebook) -> torch.Tensor:
-    """The code, uint8, of the level nearest to each value: as many midpoints as lie below the value, so many levels are
-    passed over. A value on a midpoint gets the lower level."""
-    places = torch.zeros(scaled.shape, dtype=torch.uint8, device=scaled.device)
-    for midpoint in codebook.midpoints.tolist():
-        places += scaled > midpoint
+    """The code, uint8, of the level nearest to each value between −1 and 1; a value on a midpoint gets the lower level.
+
+    As many midpoints as lie below a value, so many levels are passed over. A table says how many of them lie in the cells of a grid
+    before the value's own; of the one in its own cell, if there is one, a comparison decides.
+    """
+    before, midpoint, order = _tables(codebook, scaled.device)
+    flat = scaled.reshape(-1)
+    cell = cell_of(flat, len(before) - 1)
+    places = before.index_select(0, cell) + (flat > midpoint.index_select(0, cell))
+    if order is not None:
+        places = order.index_select(0, places.int())
+    return places.reshape(scaled.shape)
+
+
+@functools.cache
+def _tables(
+    codebook: Codebook, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The codebook's cells, and its order where that is not the levels' own."""
     order = codebook.order
-    return places if torch.equal(order, torch.arange(len(order), dtype=torch.uint8)) else order[places.long()]
+    is_sorted = torch.equal(order, torch.arange(len(order), dtype=torch.uint8))
+    return *(table.to(device) for table in codebook.cells), None if is_sorted else order.to(device)
 
 
 def dequantize(quantized: Blockwise, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Level times absmax, in float32, then rounded to the dtype."""
     count, size = prod(quantized.shape), quantized.block_size
-    absmax, levels = quantized.absmax, quantized.codebook.tensor.to(quantized.packed.device)
-    made = torch.empty(count, dtype=dtype or quantized.dtype, device=quantized.packed.device)
-    codes = unpacked(quantized.packed, quantized.codebook.bits, count)
+    absmax, book = quantized.absmax, quantized.codebook
+    made = torch.empty(count, dtype=dtype or quantized.dtype, device=absmax.device)
+    if book.bits == 4 and size % 2 == 0:
+        levels = _levels_of_bytes(book, absmax.device)
+        read = functools.partial(_read_pairs, quantized.packed.reshape(-1), levels)
+    else:
+        read = functools.partial(_read, quantized.codes.reshape(-1), book.tensor.to(absmax.device))
     whole = count // size
-    rows = max(1, CHUNK // size)
     blocks = made[: whole * size].reshape(whole, size)
-    codes_of_blocks = codes[: whole * size].reshape(whole, size)
-    for start in range(0, whole, rows):
-        part = slice(start, min(start + rows, whole))
-        blocks[part] = levels[codes_of_blocks[part].int()] * absmax[part, None]
+    for part in chunks(whole, size):
+        blocks[part] = read(part.start * size, part.stop * size).reshape(-1, size) * absmax[part, None]
     if count % size:
-        made[whole * size :] = levels[codes[whole * size :].int()] * absmax[-1]
+        made[whole * size :] = read(whole * size, count) * absmax[-1]
     return made.reshape(quantized.shape)
+
+
+def _read(codes: torch.Tensor, levels: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """The levels of the codes from start to stop, float32."""
+    return levels.index_select(0, codes[start:stop].int())
+
+
+def _read_pairs(packed: torch.Tensor, levels: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """The same of two codes in a byte: one look-up gives both levels. start is even."""
+    pairs = levels.index_select(0, packed[start // 2 : (stop + 1) // 2].int())
+    return pairs.view(torch.float32)[: stop - start]
+
+
+@functools.cache
+def _levels_of_bytes(codebook: Codebook, device: torch.device) -> torch.Tensor:
+    """For each of 256 bytes the levels of its two codes, two float32 side by side in the room of a float64 (256,)."""
+    levels = torch.zeros(16)
+    levels[: len(codebook.levels)] = codebook.tensor
+    return torch.cartesian_prod(levels, levels).view(torch.float64).reshape(-1).to(device)
 
 
 def split(x: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,8 +204,6 @@ def split(x: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor]
     if not x.is_floating_point():
         raise ValueError(f"x must be floating point, not {x.dtype}: whole numbers are codes already")
     flat = x.detach().reshape(-1).float()
-    if not flat.isfinite().all():
-        raise ValueError("x holds infinities or NaN: no absmax scales them")
     whole = len(flat) // block_size * block_size
     return flat[:whole].reshape(-1, block_size), flat[whole:]
 

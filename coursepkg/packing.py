@@ -97,7 +97,8 @@ def pack_nibbles(codes: torch.Tensor, filler: int = 0) -> torch.Tensor:
     the high half. `filler` follows a last, odd one."""
     flat = _in_range(codes, 4).reshape(-1)
     flat = torch.nn.functional.pad(flat, (0, flat.numel() % 2), value=filler)
-    return (flat[0::2] << 4 | flat[1::2]).unsqueeze(1)
+    pairs = flat.view(torch.int16) if flat.numel() else flat.short()  # the first code is the low byte
+    return (pairs << 4 | pairs >> 8).to(torch.uint8).unsqueeze(1)
 
 
 def unpack_nibbles(packed: torch.Tensor, count: int) -> torch.Tensor:
