@@ -159,23 +159,45 @@ def _tables(
     return *(table.to(device) for table in codebook.cells), None if is_sorted else order.to(device)
 
 
-def dequantize(quantized: Blockwise, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Level times absmax, in float32, then rounded to the dtype."""
+def dequantize(
+    quantized: Blockwise, dtype: torch.dtype | None = None, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Level times absmax, in float32, then rounded to the dtype.
+
+    out: a contiguous tensor to write to instead of a new one; new memory takes longer than the arithmetic. Raises
+    ValueError where it has another shape, or another dtype than is asked for.
+    """
     count, size = prod(quantized.shape), quantized.block_size
     absmax, book = quantized.absmax, quantized.codebook
-    made = torch.empty(count, dtype=dtype or quantized.dtype, device=absmax.device)
+    made = room(quantized, dtype, out)
     if book.bits == 4 and size % 2 == 0:
         levels = _levels_of_bytes(book, absmax.device)
         read = functools.partial(_read_pairs, quantized.packed.reshape(-1), levels)
     else:
         read = functools.partial(_read, quantized.codes.reshape(-1), book.tensor.to(absmax.device))
-    whole = count // size
-    blocks = made[: whole * size].reshape(whole, size)
+    whole, flat = count // size, made.view(-1)
+    blocks = flat[: whole * size].view(whole, size)
     for part in chunks(whole, size):
-        blocks[part] = read(part.start * size, part.stop * size).reshape(-1, size) * absmax[part, None]
+        levels = read(part.start * size, part.stop * size).view(-1, size)
+        if made.dtype == torch.float32:
+            torch.mul(levels, absmax[part, None], out=blocks[part])
+        else:
+            blocks[part] = levels * absmax[part, None]
     if count % size:
-        made[whole * size :] = read(whole * size, count) * absmax[-1]
-    return made.reshape(quantized.shape)
+        flat[whole * size :] = read(whole * size, count) * absmax[-1]
+    return made
+
+
+def room(quantized: Blockwise, dtype: torch.dtype | None, out: torch.Tensor | None) -> torch.Tensor:
+    """Where the values go: `out`, or a new tensor. Raises ValueError where `out` does not fit."""
+    dtype = dtype or quantized.dtype
+    if out is None:
+        return torch.empty(quantized.shape, dtype=dtype, device=quantized.packed.device)
+    if out.shape != quantized.shape or out.dtype != dtype or not out.is_contiguous():
+        raise ValueError(
+            f"out must be contiguous, {dtype} and of shape {tuple(quantized.shape)}, not {out.dtype} and {tuple(out.shape)}"
+        )
+    return out
 
 
 def _read(codes: torch.Tensor, levels: torch.Tensor, start: int, stop: int) -> torch.Tensor:

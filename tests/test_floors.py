@@ -52,6 +52,7 @@ def test_memory_knows_no_model():
     [
         ("affine.py", set()),
         ("codebooks.py", set()),
+        ("compiled.py", {"codebooks", "double_quant", "nf4"}),
         ("distortion.py", set()),
         ("double_quant.py", set()),
         ("lloyd.py", {"codebooks", "nf4"}),

@@ -6,7 +6,7 @@ from bitsandbytes import functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coursepkg import codebooks, double_quant, nf4, packing
+from coursepkg import codebooks, compiled, double_quant, nf4, packing
 from coursepkg.codebooks import FP4, INT4, NF4, Codebook
 
 KINDS = {"nf4": NF4, "fp4": FP4}
@@ -282,3 +282,30 @@ def test_a_short_last_block_is_refined_too():
 def test_blocks_may_run_over_the_ends_of_rows():
     x = normal(14 * 96).reshape(14, 96)
     assert torch.equal(nf4.quantize(x).dequantize(), nf4.quantize(x.reshape(-1)).dequantize().reshape(14, 96))
+
+
+# Another's room, another's compiler
+
+
+def test_values_may_be_written_where_there_is_room():
+    quantized = nf4.quantize(normal(640).reshape(10, 64))
+    room = torch.empty(10, 64)
+    assert nf4.dequantize(quantized, out=room) is room and torch.equal(room, quantized.dequantize())
+    for wrong in (torch.empty(64, 10), torch.empty(10, 64, dtype=torch.float16), torch.empty(64, 10).T):
+        with pytest.raises(ValueError, match="out must be contiguous, torch.float32 and of shape"):
+            nf4.dequantize(quantized, out=wrong)
+
+
+@pytest.mark.skipif(not compiled.is_there(), reason="there is no C++ compiler for torch.compile")
+@pytest.mark.parametrize("double_quantized", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_compiled_it_is_bit_for_bit_the_same(dtype, double_quantized):
+    """Also where it does not compile anything: odd lengths, tables in another order."""
+    for book, count in ((NF4, 64 * 100), (NF4, 64 * 33), (NF4, 6401), (FP4, 640), (INT4, 640)):
+        x = normal(count, dtype)
+        plain = nf4.quantize(x, book, 64, double_quantized)
+        fast = compiled.quantize(x, book, 64, double_quantized)
+        assert torch.equal(fast.packed, plain.packed) and torch.equal(fast.absmax, plain.absmax)
+        assert torch.equal(compiled.dequantize(plain), plain.dequantize())
+    with pytest.raises(ValueError, match="infinities or NaN"):
+        compiled.quantize(torch.full((64,), float("nan")))
