@@ -19,7 +19,7 @@ from coursepkg.codebooks import NF4, Codebook
 Error = Literal["squared", "absolute"]
 #: The levels that a code for blocks scaled by their absmax should have: its largest value, on either side, and 0.
 FIXED = (-1.0, 0.0, 1.0)
-_POINTS = 8001
+_POINTS = 4001
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Distribution:
         """Where the points' places begin and end, float64 (n + 1,)."""
         half = (self.points[1] - self.points[0]) / 2
         return torch.cat((self.points[:1] - half, self.points + half))
+
+    def density(self, bars: int = 100) -> tuple[list[float], list[float]]:
+        """The middles of equal bars and the density over them, without the place of the first point and of the last."""
+        ends = torch.linspace(self.edges[1].item(), self.edges[-2].item(), bars + 1, dtype=torch.float64)
+        heights = _up_to(ends, self, self.mass).diff() / ends.diff()
+        return ((ends[:-1] + ends[1:]) / 2).tolist(), heights.tolist()
 
     def error(self, levels: tuple[float, ...], error: Error = "squared") -> float:
         """The expected error of a value that is rounded to the nearest level."""
@@ -97,11 +103,12 @@ def fit(
     error: Error = "squared",
     start: tuple[float, ...] = NF4.levels,
     fixed: tuple[float, ...] = FIXED,
-    rounds: int = 2000,
+    tolerance: float = 1e-9,
+    rounds: int = 5000,
 ) -> tuple[float, ...]:
     """Levels of least expected error, ascending, found from `start` by Lloyd's method. `fixed`: levels of `start` that stay.
 
-    Stops when no level moves by more than 1e-9, or after so many rounds. Raises ValueError where a fixed level is not in `start`.
+    Stops when no level moves by more than `tolerance` in a round, or after so many rounds. Raises ValueError where a fixed level is not in `start`.
     """
     levels = torch.tensor(sorted(start), dtype=torch.float64)
     if missing := sorted(set(fixed) - set(levels.tolist())):
@@ -110,7 +117,7 @@ def fit(
     for _ in range(rounds):
         best = (_means if error == "squared" else _medians)(distribution, levels)
         moved = torch.where(free, best, levels)
-        done = (moved - levels).abs().max() < 1e-9
+        done = (moved - levels).abs().max() < tolerance
         levels = moved
         if done:
             break

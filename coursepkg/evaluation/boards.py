@@ -55,6 +55,32 @@ class Leaderboard:
             raise ValueError("the exam has no texts to diverge on")
         return self[name].kl.less(other.kl)
 
+    def rows_as_data(self) -> list[dict[str, Any]]:
+        """What the table shows, for a results file: a dict for each row, rounded, an interval as [value, low, high]."""
+
+        def numbers(interval: Interval, digits: int) -> list[float]:
+            return [round(each, digits) for each in (interval.value, interval.low, interval.high)]
+
+        found = []
+        for row in self.rows:
+            marks = row.marks
+            made = {
+                "name": row.name,
+                "stored_bytes": row.stored_bytes,
+                "bits": row.nominal_bits,
+                "effective_bits": round(row.effective_bits, 4),
+                "exam": numbers(marks.accuracy, 4),
+                "exam_against_first": numbers(self.accuracy_difference(row.name), 4),
+                "nats_an_answer": numbers(marks.mean_nll, 4),
+                "nats_against_first": numbers(self.nll_difference(row.name), 4),
+            }
+            if marks.text is not None:
+                made |= {"perplexity": numbers(marks.perplexity, 4), "kl": numbers(row.kl.nats, 5)}
+            if len(marks.exact):
+                made["exact"] = numbers(marks.exact_match, 4)
+            found.append(made)
+        return found
+
     def __str__(self) -> str:
         width = max(len(row.name) for row in self.rows)
         lines = [

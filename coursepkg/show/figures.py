@@ -30,6 +30,11 @@ COLOURS: dict[str, str] = {
     "activations": _OKABE_ITO["sky"],
     "device": _OKABE_ITO["black"],
     "16 bit": _OKABE_ITO["grey"],
+    "NF4": _OKABE_ITO["blue"],
+    "int4": _OKABE_ITO["orange"],
+    "FP4": _OKABE_ITO["purple"],
+    "least absolute error": _OKABE_ITO["green"],
+    "least squared error": _OKABE_ITO["vermillion"],
 }
 _DPI = 110
 
