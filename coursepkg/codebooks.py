@@ -31,6 +31,7 @@ class Codebook:
             raise ValueError(
                 f"levels lie between -1 and 1; those of {self.name} reach {max(map(abs, self.levels))}"
             )
+        _ = self.cells
 
     @property
     def bits(self) -> int:

@@ -109,7 +109,7 @@ def least_error(
 def _absmax(blocks: torch.Tensor, short: torch.Tensor) -> torch.Tensor:
     """The absmax of each block, and of a last short one. Raises ValueError for infinities and NaN."""
     absmax = torch.empty(len(blocks), device=blocks.device)
-    for part in chunks(*blocks.shape):
+    for part in chunks(*blocks.shape, blocks.device):
         absmax[part] = blocks[part].abs().amax(1)
     if len(short):
         absmax = torch.cat((absmax, short.abs().max().clamp(min=LEAST)[None]))
@@ -122,14 +122,14 @@ def _codes(blocks: torch.Tensor, absmax: torch.Tensor, codebook: Codebook) -> to
     """The codes of whole blocks, each scaled by its absmax; uint8, of the blocks' shape."""
     codes = torch.empty(blocks.shape, dtype=torch.uint8, device=blocks.device)
     reciprocal = 1 / absmax.clamp(min=LEAST)  # bitsandbytes multiplies: one division a block
-    for part in chunks(*blocks.shape):
+    for part in chunks(*blocks.shape, blocks.device):
         codes[part] = nearest((blocks[part] * reciprocal[part, None]).clamp(-1, 1), codebook)
     return codes
 
 
-def chunks(blocks: int, block_size: int) -> Iterator[slice]:
-    """Blocks, a cache full at a time: what one step writes is still there when the next step reads it."""
-    step = max(1, CHUNK // block_size)
+def chunks(blocks: int, block_size: int, device: torch.device) -> Iterator[slice]:
+    """Blocks, a cache full at a time: what one step writes is still there when the next step reads it. On a GPU all at once."""
+    step = max(1, CHUNK // block_size) if device.type == "cpu" else max(1, blocks)
     for start in range(0, blocks, step):
         yield slice(start, min(start + step, blocks))
 
@@ -177,7 +177,7 @@ def dequantize(
         read = functools.partial(_read, quantized.codes.reshape(-1), book.tensor.to(absmax.device))
     whole, flat = count // size, made.view(-1)
     blocks = flat[: whole * size].view(whole, size)
-    for part in chunks(whole, size):
+    for part in chunks(whole, size, made.device):
         levels = read(part.start * size, part.stop * size).view(-1, size)
         if made.dtype == torch.float32:
             torch.mul(levels, absmax[part, None], out=blocks[part])
@@ -213,10 +213,10 @@ def _read_pairs(packed: torch.Tensor, levels: torch.Tensor, start: int, stop: in
 
 @functools.cache
 def _levels_of_bytes(codebook: Codebook, device: torch.device) -> torch.Tensor:
-    """For each of 256 bytes the levels of its two codes, two float32 side by side in the room of a float64 (256,)."""
+    """For each of 256 bytes the levels of its two codes, two float32 side by side in the room of an int64 (256,)."""
     levels = torch.zeros(16)
     levels[: len(codebook.levels)] = codebook.tensor
-    return torch.cartesian_prod(levels, levels).view(torch.float64).reshape(-1).to(device)
+    return torch.cartesian_prod(levels, levels).view(torch.int64).reshape(-1).to(device)
 
 
 def split(x: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:

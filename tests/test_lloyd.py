@@ -5,7 +5,7 @@ import torch
 from bitsandbytes import functional
 
 from coursepkg import lloyd, nf4
-from coursepkg.codebooks import NF4, Codebook, uniform
+from coursepkg.codebooks import NF4, uniform
 
 #: Max 1960, table I: the best four and eight levels for a normal value, and their mean squared error.
 MAX = {
@@ -106,7 +106,6 @@ def test_levels_that_nothing_is_rounded_to_stay():
         (lambda: lloyd.blocks_of(torch.zeros(128)), "no block of 64 values that are not all 0"),
         (lambda: lloyd.blocks_of(torch.ones(5)), "no block of 64 values"),
         (lambda: lloyd.fit(lloyd.normal_blocks(8), fixed=(0.3,)), r"\[0.3\] are to stay"),
-        (lambda: Codebook("x", (0.5,)), "2 to 256 levels, not 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, said):

@@ -240,6 +240,30 @@ def test_what_cannot_be_quantized_is_refused(x, block_size, said):
         nf4.quantize(x, block_size=block_size)
 
 
+@pytest.mark.parametrize(
+    ("levels", "said"),
+    [
+        ((0.0,), "2 to 256 levels, not 1"),
+        ((0.0, 1.5), "those of x reach 1.5"),
+        ((0.0, 1e-6, 2e-6, 1.0), "levels of x are less than 2"),
+    ],
+)
+def test_a_table_that_is_no_codebook_is_refused(levels, said):
+    with pytest.raises(ValueError, match=said):
+        Codebook("x", levels)
+
+
+@settings(max_examples=40, deadline=None)
+@given(levels=st.sets(st.integers(-(2**14), 2**14), min_size=2, max_size=40), seed=st.integers(0, 10**6))
+def test_the_grid_decides_as_the_midpoints_do(levels, seed):
+    """Levels on multiples of 2^-14: random values, all midpoints, and their neighbours in float32 on both sides."""
+    book = Codebook("x", tuple(level / 2**14 for level in sorted(levels)))
+    middles = book.midpoints
+    around = torch.cat((middles, middles.nextafter(torch.tensor(2.0)), middles.nextafter(torch.tensor(-2.0))))
+    values = torch.cat((around, torch.rand(200, generator=torch.Generator().manual_seed(seed)) * 2 - 1))
+    assert torch.equal(nf4.nearest(values, book).long(), torch.bucketize(values, middles))
+
+
 # Double quantization
 
 
