@@ -1,4 +1,4 @@
-"""`make bench`: how fast the package answers and its model works, and, where there is a CUDA device, how its memory compares with the budgets.
+"""`make bench`: how fast the package answers, quantizes and its model works, and, where there is a CUDA device, how its memory compares with the budgets.
 
 The measurement of the device writes the results that lecture 01 plots; without a device they stay as they are.
 """
@@ -22,7 +22,8 @@ SPEED = (
 
 def main() -> int:
     status = subprocess.run([sys.executable, *SPEED, str(HERE / "test_speed.py")], cwd=HERE.parent).returncode
-    status |= subprocess.run([sys.executable, "-m", "benchmarks.course_lm"], cwd=HERE.parent).returncode
+    for name in ("benchmarks.quantize", "benchmarks.course_lm"):
+        status |= subprocess.run([sys.executable, "-m", name], cwd=HERE.parent).returncode
     if runtime.device().type != "cuda":
         print("No CUDA device: its memory was not measured, and the results of lecture 01 stay as they are.")
         return status

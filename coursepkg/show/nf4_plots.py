@@ -128,22 +128,34 @@ def double_quantized(scales: torch.Tensor, stored: DoubleQuantized) -> Figure:
     rest = (scales - stored.offset) / stored.absmax.repeat_interleave(256)[: len(scales)]
     right.hist(rest.numpy(), bins=60, color=COLOURS["scales"])
     _ticks(right, levels.tolist(), COLOURS["device"])
-    right.set_xlabel("(absmax − mean) / largest of 256; below: the 8-bit levels")
+    right.set_xlabel("(absmax − mean) / largest of 256")
     return made
 
 
 def divergences(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Of each row of a leaderboard the KL divergence with its interval over the stored size; logarithmic divergence."""
+    """Of each row of a leaderboard the KL divergence with its interval over the stored size; logarithmic divergence.
+
+    Methods of 4 bits are told apart by their markers, others by the names beside them.
+    """
     made, (axis,) = figure(9.0, 4.2)
+    drawn: dict[str, Any] = {}
     for row in rows:
         value, low, high = row["kl"]
         if value <= 0:
             continue
         at, (colour, marker) = row["stored_bytes"] / 1e6, _style(row["name"])
-        axis.errorbar(
+        point = axis.errorbar(
             at, value, yerr=[[value - low], [high - value]], fmt=marker, color=colour, capsize=2, markersize=5
         )
+        method = next((name for name in STYLES if row["name"].startswith(name)), None)
+        if method is None or row["name"].endswith("per tensor"):
+            above = "bottom" if row["name"].endswith("per tensor") else "center"
+            axis.text(at + 0.03, value, row["name"], fontsize=8, va=above)
+        if method is not None:
+            drawn[method] = point
+    axis.legend(drawn.values(), drawn.keys(), frameon=False, fontsize=9, loc="upper right")
     axis.set_yscale("log")
+    axis.margins(x=0.14)
     axis.set_xlabel("stored model, MB (10⁶ bytes)")
     axis.set_ylabel("KL from fp32, nats a token")
     return made
