@@ -1,5 +1,6 @@
 """What every lecture must have, read off the committed notebooks."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -44,7 +45,8 @@ def test_parts(path, part):
 def test_three_questions_a_widget_and_its_picture(path):
     text = source(path)
     assert text.count("show.question(") >= 3
-    assert "show.Calculator()" in text and "show.Calculator().figure()" in text
+    widgets = re.findall(r"^show\.([A-Z]\w+)\(\)$", text, re.MULTILINE)
+    assert widgets and all(f"show.{name}().figure()" in text for name in widgets)
 
 
 @lectures

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from coursepkg import memory
+from coursepkg import codebooks, lloyd, memory
 
 Verdict = Literal["holds", "holds if", "wrong", "unsourced", "exercise"]
 SOURCES = {
@@ -27,7 +27,8 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Value:
-    """One computed value: `expression` in terms of `coursepkg.memory`, in `unit`, printed with `digits` decimals."""
+    """One computed value: `expression` in terms of `coursepkg.memory`, `codebooks` and `lloyd`, in `unit`, printed with
+    `digits` decimals."""
 
     what: str
     expression: str
@@ -37,7 +38,8 @@ class Value:
 
     def compute(self) -> float:
         """The value of the expression, rounded to `digits`."""
-        return round(eval(self.expression, {"memory": memory, "GB": memory.GB}), self.digits)
+        known = {"memory": memory, "GB": memory.GB, "codebooks": codebooks, "lloyd": lloyd}
+        return round(eval(self.expression, known), self.digits)
 
     def __str__(self) -> str:
         return f"{self.what}: {self.compute():,.{self.digits}f} {self.unit}".rstrip()

@@ -1,19 +1,30 @@
 """Figures and widgets of the lectures. Only this folder imports matplotlib and ipywidgets."""
 
-from coursepkg.show import memory_plots, model_plots
+from coursepkg.show import affine_plots, granularity_plots, memory_plots, model_plots, nf4_plots
+from coursepkg.show.bit_explorer import BitExplorer
 from coursepkg.show.budgets import Calculator, budget_bars
 from coursepkg.show.figures import COLOURS, figure, png, show
+from coursepkg.show.level_explorer import LevelExplorer
+from coursepkg.show.number_line import NumberLine
+from coursepkg.show.outlier_block import OutlierBlock
 from coursepkg.show.quiz import Choice, Question, question, questions
 
 __all__ = [
+    "BitExplorer",
     "COLOURS",
     "Calculator",
     "Choice",
+    "LevelExplorer",
+    "NumberLine",
+    "OutlierBlock",
     "Question",
+    "affine_plots",
     "budget_bars",
     "figure",
+    "granularity_plots",
     "memory_plots",
     "model_plots",
+    "nf4_plots",
     "png",
     "question",
     "questions",
