@@ -26,24 +26,10 @@ except ModuleNotFoundError:
 
 import inspect
 import math
-from dataclasses import replace
 
 import torch
 import transformers
-from coursepkg import (
-    affine,
-    claims,
-    courselm,
-    distortion,
-    evaluation,
-    formats,
-    intervals,
-    memory,
-    packing,
-    results,
-    show,
-    surgery,
-)
+from coursepkg import affine, claims, distortion, formats, memory, packing, show
 from coursepkg.affine import Scheme
 
 coursepkg.hello()
@@ -311,6 +297,8 @@ def sqnr_of(x, bits, size, kind):
 # in memory, row after row, as bitsandbytes does it; so groups may be longer than a row of 256.
 
 # %%
+from coursepkg import surgery
+
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
 layers = {name: x.weight.detach().cpu() for name, x in surgery.linears(model)}
 torch.manual_seed(0)
@@ -340,7 +328,7 @@ curves = {
     for title, found in quality.items()
 }
 show.show(
-    show.granularity_plots.trade_off(curves),
+    show.trade_plots.trade_off(curves),
     alt="SQNR over effective bits for normal values and for the course LM's weights. "
     "For 2, 3 and 4 bits each, lines for scales in fp32, fp16 and fp8 rise with "
     "smaller groups, steeply at first, then flatter; fp8 stands furthest left. The "
@@ -367,7 +355,7 @@ for budget in (2.25, 2.5, 3.1, 3.25, 3.5, 4.0, 4.03, 4.125, 4.25, 4.5):
 #
 # - **A budget of 4.0 bits is a bad one.** Every 4-bit code needs a little more, so 4.0 buys 3-bit codes with the smallest groups. Four
 #   hundredths of a bit more, and it is 4-bit codes, more than 2 dB better.
-# - **Scales need not be precise.** fp8 has an error of up to 6 %, and at 4 bits that costs at most 0.15 dB. It costs half of what fp16 costs.
+# - **Scales need not be precise.** fp8 has an error of up to 6 %, and at 4 bits that loses 0.11 dB at most. It costs half of what fp16 costs.
 #   So with fp8 you can afford groups half as large. (At 8 bits it is no longer so: there the scale's error outweighs the rounding.)
 # - **More bits beat smaller groups**, where both are to be had: the front climbs from 2 to 3 to 4 bits, and never takes groups of
 #   16 with 3 bits if 4 bits with groups of 4,096 are affordable.
@@ -413,7 +401,7 @@ for n, seen, theory in zip(SIZES, measured, exact, strict=True):
 
 # %%
 show.show(
-    show.granularity_plots.absmax_growth(SIZES, measured, exact),
+    show.trade_plots.absmax_growth(SIZES, measured, exact),
     alt="The mean absmax of n normal values for n from 16 to 4,096, logarithmic: the "
     "measured points lie on the exact curve, from 2.1 to 3.8 standard deviations. The "
     "curves of the two square roots run above it, 0.3 to 0.5 too high.",
@@ -479,7 +467,7 @@ for title, found in quality.items():
         gained = [found[4, n, kind] for n in SIZES]
         nets[title][kind] = [g - p for g, p in zip(gained, price, strict=True)]
 show.show(
-    show.granularity_plots.net_gain(SIZES, nets),
+    show.trade_plots.net_gain(SIZES, nets),
     alt="SQNR less the price of the scales over the group size, for normal values and "
     "the course LM's weights. Each line has a flat top: at 256 for fp32 scales, at 64 "
     "to 128 for fp16, at 32 for fp8. For the course LM large groups fall off faster.",
@@ -537,7 +525,7 @@ seen = {
     name: lines[name] for name in ("normal, same rms", "rows evened out", "the weights")
 }
 show.show(
-    show.granularity_plots.steps_of_granularity([str(each) for each in shapes], seen),
+    show.trade_plots.steps_of_granularity([str(each) for each in shapes], seen),
     alt="SQNR at 4 bits from one ruler for a tensor down to groups of 16. Per tensor the "
     "course LM's weights have 9.9 dB, with rows evened out 11.8, normal values 14.4. "
     "From per channel on the three lie within 0.7 dB and come together.",
@@ -549,7 +537,7 @@ show.show(
 # - **Tails are heavy.** The rest of the way to normal values, 2.6 dB, is large weights within the rows, and smaller groups fence them in.
 # - So going from one ruler to groups of 64 gains 9.1 dB on these weights, and 4.9 on normal ones.
 # - **Neighbours are not alike.** The last row of the table shuffles each row before it is cut into groups, and nothing changes. You may
-#   read that groups follow "local variations" of the weights. In this model there are none. Groups help because the largest of 64 is smaller
+#   read that groups follow "local variations" of the weights. In this model there are none that matter. Groups help because the largest of 64 is smaller
 #   than the largest of 256, whoever is in them.
 #
 # Where do the large weights sit? For each kind of layer (medians over the six layers):
@@ -590,7 +578,7 @@ show.question("halve_again")
 # The sum is all integers, and the scale is multiplied once, at the end. With a scale $s_i$ for each **input** channel it stays in the sum,
 # $y_j = s_x \sum_i s_i q_{ji} x_i$: a multiplication by a fraction for each of the $m k$ products, and no integer sum. By hand, with two of each:
 #
-# | | $x = (5, 7)$, $s_x = 0.1$, codes $\begin{pmatrix} 3 & -2 \\ 1 & 4 \end{pmatrix}$ |
+# | | inputs 5 and 7, $s_x = 0.1$; weights 3 and −2 for output 0, 1 and 4 for output 1 |
 # |---|---|
 # | output scales (0.5, 0.02) | $y_0 = 0.1 \cdot 0.5 \cdot (15 - 14) = 0.05$ and $y_1 = 0.1 \cdot 0.02 \cdot (5 + 28) = 0.066$ |
 # | input scales (0.5, 0.02) | $y_0 = 0.1 \cdot (0.5 \cdot 15 - 0.02 \cdot 14) = 0.722$ and $y_1 = 0.1 \cdot (0.5 \cdot 5 + 0.02 \cdot 28) = 0.306$ |
@@ -667,7 +655,7 @@ show.question("which_axis")
 # $$\text{first code high: } 5 \cdot 16 + 12 = 92 = \texttt{0x5C} \qquad \text{first code low: } 12 \cdot 16 + 5 = 197 = \texttt{0xC5}$$
 
 # %%
-codes = torch.tensor([5, 12, 1, 15, 0, 7, 8, 3], dtype=torch.uint8)
+codes = torch.tensor([5, 12, 1, 15, 0, 7, 3, 8], dtype=torch.uint8)
 high, low = packing.pack_nibbles(codes), packing.pack(codes, 4)
 for name, packed in (("bitsandbytes, first code high:", high), ("GPTQ, low:", low)):
     print(f"{name:<30}", *(f"{byte:02X}" for byte in packed.flatten().tolist()))
@@ -675,7 +663,7 @@ for name, packed in (("bitsandbytes, first code high:", high), ("GPTQ, low:", lo
 print(f"as one 32-bit word: {word & 0xFFFFFFFF:08X}, which int32 shows as {word}")
 
 # %% [markdown]
-# Both are in use:
+# (The word's highest bit is set, so int32 takes it for a negative number. `word & 0xFFFFFFFF` gives back its bits.) Both orders are in use:
 #
 # | | first code | unit |
 # |---|---|---|
@@ -762,6 +750,7 @@ def counted(bits, granularity, dtype, scale_format):
     return *counts, stored.stored_bytes(*weight.shape)
 
 
+# %%
 print("                    codes   packed   scales      sum  formula   bits")
 for bits in (4, 3, 2):
     for row in (
@@ -804,6 +793,10 @@ print(f"mean over what could come, KL: {(p * more_nats).sum():.4f}")
 # (this is the longest computation of the lecture, some 20 seconds):
 
 # %%
+from dataclasses import replace
+
+from coursepkg import courselm, evaluation, intervals, results
+
 exam = courselm.exam()
 part = replace(exam, questions=exam.questions[:100], free=(), texts=exam.texts[:40])
 methods = [evaluation.Method("fp32", fp32, None, fp32)]
@@ -824,7 +817,7 @@ for row in board.rows:
 
 # %%
 show.show(
-    show.granularity_plots.divergences(board),
+    show.trade_plots.divergences(board),
     alt="Left, KL from fp32 over effective bits, logarithmic: at 2, 3 and 4 bits alike, "
     "per tensor is highest, per channel lower, groups of 64 lowest. Right, perplexity "
     "above fp32's: the same, except at 4 bits, where the group of 64 stands above per "
@@ -856,12 +849,14 @@ print(whole)
 for row in whole.rows:
     if row["name"].startswith("int4"):
         (ppl, *_), (kl, *_) = row["perplexity"], row["kl"]
-        print(f"{row['name']:<18} perplexity {ppl:.3f}, KL {kl:.4f}")
+        print(f"{row['name']:<18} perplexity {ppl:.4f}, KL {kl:.4f}")
 
 # %% [markdown]
+# It is not. Perplexity and KL disagree there, too.
+#
 # ### A result against the textbook
 #
-# It is not. Is a finer ruler worse, then? The rounding is one throw of dice. Each weight is moved by up to half a step, up or down, as it happens to fall. Call
+# Are finer rulers worse, then? The rounding is one throw of dice. Each weight is moved by up to half a step, up or down, as it happens to fall. Call
 # all these moves together $\delta$. To first order the loss on a text changes by $g \cdot \delta$, where $g$ is the loss's gradient there. On text that was
 # never read the gradient is not 0, so this term falls below 0 as often as above, and says nothing about quality. The damage that is left when
 # luck averages out is of second order in $\delta$, and that is what KL measures.
@@ -903,7 +898,7 @@ for factor in factors:
 
 # %%
 show.show(
-    show.granularity_plots.stretched(factors, found),
+    show.trade_plots.stretched(factors, found),
     alt="Left, the extra nats on 120 articles when rulers are 1.00, 1.02 and 1.04 times "
     "as long: per channel rises from 0.7 to 2.1 thousandths, the group of 64 falls "
     "from 2.8 to 1.1, and they cross. Right, KL: the group of 64 stays well below.",

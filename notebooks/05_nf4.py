@@ -28,8 +28,19 @@ except ModuleNotFoundError:
 from statistics import NormalDist
 
 import torch
-from coursepkg import claims, codebooks, distortion, double_quant, lloyd, memory, nf4
-from coursepkg import quantized_model, results, show, surgery
+from coursepkg import (
+    claims,
+    codebooks,
+    distortion,
+    double_quant,
+    lloyd,
+    memory,
+    nf4,
+    quantized_model,
+    results,
+    show,
+    surgery,
+)
 from coursepkg.codebooks import FP4, INT4, NF4, Codebook
 from coursepkg.weight_formats import Blocks
 
@@ -66,7 +77,9 @@ print("levels   ", [round(level, 3) for level in two_bits.levels])
 print("midpoints", [round(middle, 3) for middle in two_bits.midpoints.tolist()])
 print("codes    ", made.codes.tolist(), " absmax", round(made.absmax.item(), 2))
 print("read back", [round(value, 3) for value in made.dequantize().tolist()])
-print("stored   ", made.packed.nbytes, "bytes of codes,", made.absmax.nbytes, "of scale")
+print(
+    "stored   ", made.packed.nbytes, "bytes of codes,", made.absmax.nbytes, "of scale"
+)
 
 # %% [markdown]
 # ## 2. What weights look like
@@ -174,7 +187,10 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     theirs = functional.dequantize_4bit(packed, state)
     made = nf4.quantize(x)
     same = torch.equal(made.packed, packed), torch.equal(made.absmax, state.absmax)
-    print(f"{dtype!s:<15} codes, absmax: {same}, values:", torch.equal(made.dequantize(), theirs))
+    print(
+        f"{dtype!s:<15} codes, absmax: {same}, values:",
+        torch.equal(made.dequantize(), theirs),
+    )
 
 # %% [markdown]
 # Such equality is fragile. bitsandbytes multiplies by $1/\text{absmax}$; dividing by absmax is the same on paper, and gives another code where
@@ -273,7 +289,9 @@ show.show(
 af4 = lloyd.abnormal_float(64)
 books = {"int4": INT4.levels, "FP4": FP4.levels, "NF4": NF4.levels}
 books |= {"AF4": af4.levels, "Lloyd–Max": lloyd.fit(normal)}
-print(f"{'':<10} {'squared':>9} {'absolute':>9}   (expected error of a scaled weight, thousandths)")
+print(
+    f"{'':<10} {'squared':>9} {'absolute':>9}   (expected error of a scaled weight, thousandths)"
+)
 for name, levels in books.items():
     squared, absolute = normal.error(levels), normal.error(levels, "absolute")
     print(f"{name:<10} {1e3 * squared:>9.3f} {1e3 * absolute:>9.2f}")
@@ -327,6 +345,7 @@ show.show(
 # A codebook can win by better levels, or by smaller blocks: half the block costs more scales, and lowers the error (lecture 03). So compare at
 # equal *effective* bits. Normal weights first, then a million of the course LM's. Scales count 16 bits here
 # and their own rounding is left out.
+
 
 # %%
 def curve(x: torch.Tensor, codebook: Codebook) -> list[tuple[float, float, int]]:
@@ -421,7 +440,9 @@ small, _ = coursepkg.load_model(dtype=torch.float16)
 before = quantized_model.stored_bytes(small)
 names = quantized_model.quantize_model(small, Blocks(double_quantized=True))
 after = quantized_model.stored_bytes(small)
-print(f"{len(names)} layers; {before / 1e6:.3f} MB in fp16 -> {after / 1e6:.3f} MB stored")
+print(
+    f"{len(names)} layers; {before / 1e6:.3f} MB in fp16 -> {after / 1e6:.3f} MB stored"
+)
 print(small.model.layers[0].mlp.up_proj)
 
 # %% [markdown]
@@ -458,7 +479,7 @@ print(f"file {size / 1e6:.3f} MB; the same logits: {same}")
 # bitsandbytes, torchao and quanto. Here is that all five agree:
 
 # %%
-x = (torch.rand(2**15, generator=torch.Generator().manual_seed(2)) * 2 - 1)
+x = torch.rand(2**15, generator=torch.Generator().manual_seed(2)) * 2 - 1
 middles = NF4.midpoints
 ways = {
     "argmin": (x[:, None] - NF4.tensor).abs().argmin(1),

@@ -1,6 +1,14 @@
 """Figures and widgets of the lectures. Only this folder imports matplotlib and ipywidgets."""
 
-from coursepkg.show import affine_plots, granularity_plots, memory_plots, model_plots, nf4_plots
+from coursepkg.show import (
+    affine_plots,
+    granularity_plots,
+    memory_plots,
+    model_plots,
+    nf4_plots,
+    outlier_block,
+    trade_plots,
+)
 from coursepkg.show.bit_explorer import BitExplorer
 from coursepkg.show.budgets import Calculator, budget_bars
 from coursepkg.show.figures import COLOURS, figure, png, show
@@ -25,8 +33,10 @@ __all__ = [
     "memory_plots",
     "model_plots",
     "nf4_plots",
+    "outlier_block",
     "png",
     "question",
     "questions",
     "show",
+    "trade_plots",
 ]

@@ -45,12 +45,10 @@ def spacings(names: Sequence[str], low: float = 1e-8, high: float = 1e5) -> Figu
         start, end = max(low, one.smallest_subnormal), min(high, one.largest)
         sizes = torch.tensor(np.geomspace(start, end, 1500))
         axis.plot(sizes, one.spacing(sizes), color=colour, linewidth=1.8)
-        if isinstance(one, formats.IntegerFormat):
-            axis.text(start, 0.4, name, color=colour, va="center", fontsize=9)
+        if one.smallest_subnormal > low:  # its name stands where it begins, else at the edge
+            axis.text(start, 1.5 * one.spacing(start), name, color=colour, va="bottom", fontsize=9)
         else:
-            text = f" {name} →" if one.largest > high else f" {name}"
-            boxed = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-            axis.text(end, one.spacing(end), text, color=colour, va="center", fontsize=9, bbox=boxed)
+            axis.text(end, one.spacing(end), f" {name} →", color=colour, va="center", fontsize=9)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xlim(low, high * 12)

@@ -613,7 +613,7 @@ check.hidden(
 # 1.6 dB less noise is a squared error of 69 % (10^(−0.16)), errors of 83 % in size, about a quarter of a bit (6.02 dB are one). So much for the weights.
 #
 # The model multiplies weights by inputs. Your search took every weight to be equally important, and clipping hits the largest. Where these meet large inputs, as in the course LM's down_proj, the output gets
-# worse: there the weights' error fell from 3.1 to 1.8 %, the outputs' rose from 1.3 to 1.9 %, and the KL divergence of the predictions from 0.0036 to 0.0052 nats. So measure output errors on real inputs
+# worse: there the weights' error fell from 3.1 to 1.8 %, the outputs' rose from 1.3 to 1.9 %, and the KL divergence of the predictions from 0.0035 to 0.0053 nats. So measure output errors on real inputs
 # layer by layer, and the model itself: KL divergence or perplexity on held-out text, paired, with an interval.
 #
 # At 8 bits the steps are short, and what the percentile cuts off costs more than all rounding: on Gaussian rows of 4,096 it loses 3.7 dB. The best limit there is nearly the largest
