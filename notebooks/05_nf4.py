@@ -28,19 +28,7 @@ except ModuleNotFoundError:
 from statistics import NormalDist
 
 import torch
-from coursepkg import (
-    claims,
-    codebooks,
-    distortion,
-    double_quant,
-    lloyd,
-    memory,
-    nf4,
-    quantized_model,
-    results,
-    show,
-    surgery,
-)
+from coursepkg import codebooks, distortion, lloyd, memory, nf4, show, surgery
 from coursepkg.codebooks import FP4, INT4, NF4, Codebook
 from coursepkg.weight_formats import Blocks
 
@@ -172,7 +160,7 @@ show.question("nf4_zero")
 # ## 5. Bit for bit what bitsandbytes stores
 #
 # A weight, 64 to a block, two codes in a byte, one fp32 absmax a block: $4 + \frac{32}{64} = 4.5$ bits. Is it the same as the library that
-# everyone uses? On random weights and the course LM's, in three dtypes: codes, scales and values read back.
+# everyone uses? On a weight of the course LM, in three dtypes: codes, scales and values read back.
 
 # %%
 from coursepkg.quiet import quiet
@@ -215,6 +203,8 @@ print(f"normal values: {(divided != multiplied).sum()} of {x.numel():,} differ")
 # levels: the **dynamic map**, whose levels are dense near 0, like those of a float. By hand for four scales and a block of four:
 
 # %%
+from coursepkg import double_quant
+
 scales = torch.tensor([0.30, 0.34, 0.36, 0.40])
 stored = double_quant.quantize(scales)
 levels = double_quant.dynamic_map()
@@ -280,7 +270,7 @@ show.show(
 )
 
 # %% [markdown]
-# Flatter than int4, but not flat: 1.8 % to 9.2 %, where equal use is 6.25 %. Second, equal use is not least error. A level that is used
+# Flatter than int4, but not flat: 1.7 % to 9.2 %, where equal use is 6.25 %. Second, equal use is not least error. A level that is used
 # seldom may prevent large errors. What makes the **squared error** least is known since Lloyd (1957) and Max (1960): each level is the
 # *mean* of what is rounded to it, and each border lies half-way between levels. For the **absolute error** it is the *median*: so **AF4**
 # is defined (Yoshida 2023). Both are found by doing the one and the other in turns.
@@ -305,7 +295,7 @@ show.show(
 )
 
 # %% [markdown]
-# For normal weights in blocks of 64, NF4 is within 0.1 % of the least absolute error, and 8 % above the least squared error. So it is close to optimal
+# For normal weights in blocks of 64, NF4 is within 0.1 % of the least absolute error, and 9 % above the least squared error. So it is close to optimal
 # in one sense, and by luck as much as by derivation: its quantiles know nothing of the block. In blocks of 4,096 it is 10 % above.
 #
 # (The table that bitsandbytes carries as AF4 is another. It was fitted with sixteen free levels, and then 0 was put between the two in the middle; its
@@ -385,6 +375,8 @@ show.show(
 # All methods of the lectures so far, on the course LM's whole exam, took some minutes and stand in a results file:
 
 # %%
+from coursepkg import results
+
 board = results.load("leaderboard")
 print(board)
 print(f"{'':<32}{'MB':>7}{'bits':>7}  {'exam, %':<19}{'perplexity':>10}  KL from fp32")
@@ -436,6 +428,8 @@ show.question("best_codebook")
 # reads them back for each product. Embedding and head are left alone.
 
 # %%
+from coursepkg import quantized_model
+
 small, _ = coursepkg.load_model(dtype=torch.float16)
 before = quantized_model.stored_bytes(small)
 names = quantized_model.quantize_model(small, Blocks(double_quantized=True))
@@ -494,6 +488,8 @@ for name, codes in ways.items():
 # ## Often misquoted
 
 # %%
+from coursepkg import claims
+
 claims.check("001-nf4-levels", "001-nf4-mass", "000-nf4-optimal", "003-nf4-spacing")
 
 # %% [markdown]

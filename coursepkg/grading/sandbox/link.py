@@ -1,6 +1,7 @@
 """The owner's side of the warm process: its connection and its environment. Imports nothing that takes long."""
 
 import atexit
+import contextlib
 import json
 import os
 import socket
@@ -93,8 +94,8 @@ class WarmProcess:
         self.promise({"do": "load", "imports": NEEDED})
 
     def promise(self, request: dict) -> None:
-        """Send a request whose answer nobody waits for."""
-        with self.lock:
+        """Send a request whose answer nobody waits for. Where the process has ended, the next one that is asked says so."""
+        with self.lock, contextlib.suppress(OSError):
             self.link.send(request)
             self.unanswered += 1
 
