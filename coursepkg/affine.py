@@ -67,8 +67,10 @@ class Scheme:
             )
         if not 50 < self.percentile <= 100:
             raise ValueError(f"percentile must be above 50 and at most 100, not {self.percentile}")
-        if not self.scale_dtype.is_floating_point:
-            raise ValueError(f"scale_dtype must be a floating-point dtype, not {self.scale_dtype}")
+        if self.scale_dtype not in (torch.float16, torch.bfloat16, torch.float32):
+            raise ValueError(
+                f"scale_dtype must be torch.float16, torch.bfloat16 or torch.float32, not {self.scale_dtype}"
+            )
 
     @property
     def is_symmetric(self) -> bool:
@@ -129,7 +131,7 @@ def quantize(x: torch.Tensor, scheme: Scheme | None = None) -> Quantized:
 
 def choose_qparams(x: torch.Tensor, scheme: Scheme) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Scale and zero-point of every block of a tensor, as in Quantized. Raises ValueError as `quantize` does."""
-    blocks = _blocks(_finite(x), _block_of(x.shape, scheme.granularity))
+    blocks = _finite(x).reshape(_block_of(x.shape, scheme.granularity))
     if not blocks.numel():
         low = high = blocks.new_zeros(blocks.shape[0], 1, blocks.shape[2], 1)
     elif scheme.clipping == "percentile":
@@ -150,7 +152,7 @@ def encode(
 
     scale, zero_point: of shape (row blocks, column blocks). Raises ValueError for infinities and NaN.
     """
-    blocks = _blocks(_finite(x), _shared_by(x.shape, scale))
+    blocks = _finite(x).reshape(_shared_by(x.shape, scale))
     codes = _codes(blocks, _beside(scale), _beside(zero_point), scheme)
     return codes.to(scheme.code_dtype).reshape(x.shape)
 
@@ -158,7 +160,7 @@ def encode(
 def decode(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None = None) -> torch.Tensor:
     """The values that codes stand for, float32, of the codes' shape: scale · (q − zero_point), or where the zero-point
     is a real offset, scale · q + offset."""
-    blocks = _blocks(codes.float(), _shared_by(codes.shape, scale))
+    blocks = codes.float().reshape(_shared_by(codes.shape, scale))
     return _values(blocks, _beside(scale), _beside(zero_point)).reshape(codes.shape)
 
 
@@ -252,13 +254,13 @@ def _least_error(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The rulers of least squared error over each block, of those that reach over a share of its range."""
     best_scale, best_zero = _ruler(low, high, scheme)
-    least = None
+    least = torch.full_like(low, torch.inf)
     for share in range(SHARES, 0, -1):
         scale, zero_point = _ruler(low * share / SHARES, high * share / SHARES, scheme)
         back = _values(_codes(blocks, scale, zero_point, scheme), scale, zero_point)
         error = (back - blocks).square().sum((1, 3), keepdim=True)
-        better = error < (torch.inf if least is None else least)
-        least = torch.where(better, error, torch.inf if least is None else least)
+        better = error < least
+        least = torch.where(better, error, least)
         best_scale = torch.where(better, scale, best_scale)
         best_zero = None if zero_point is None else torch.where(better, zero_point, best_zero)
     return best_scale, best_zero
@@ -313,17 +315,12 @@ def _block_of(shape: torch.Size, granularity: Granularity) -> tuple[int, int, in
 
 
 def _shared_by(shape: torch.Size, scale: torch.Tensor) -> tuple[int, int, int, int]:
-    """How a tensor falls into as many blocks as there are scales. Raises ValueError where it does not."""
+    """The same, into as many blocks as there are scales. Raises ValueError where it does not."""
     rows, columns = _matrix_shape(shape)
     row_blocks, column_blocks = scale.shape
     if rows % max(1, row_blocks) or columns % max(1, column_blocks):
         raise ValueError(f"{row_blocks} × {column_blocks} scales do not divide {rows} rows of {columns}")
     return row_blocks, rows // max(1, row_blocks), column_blocks, columns // max(1, column_blocks)
-
-
-def _blocks(x: torch.Tensor, shape: tuple[int, int, int, int]) -> torch.Tensor:
-    """A tensor as (row blocks, rows of a block, column blocks, columns of a block)."""
-    return x.reshape(shape)
 
 
 def _beside(parameter: torch.Tensor | None) -> torch.Tensor | None:

@@ -83,12 +83,8 @@ def least_error(
     bitsandbytes chooses codes for the exact absmax, and reads them with a rounded one. Raises ValueError as `quantize` does.
     """
     plain = quantize(x, codebook, block_size, double_quantized=True)
-    blocks, short = split(x, block_size)
-    rows = (
-        torch.cat((blocks, torch.nn.functional.pad(short, (0, block_size - len(short)))[None]))
-        if len(short)
-        else blocks
-    )
+    flat = x.detach().reshape(-1).float()
+    rows = torch.nn.functional.pad(flat, (0, -len(flat) % block_size)).reshape(-1, block_size)
     best, least = None, None
     for step in sorted(range(-reach, reach + 1), key=abs):
         indices = (plain.scales.indices.int() + step).clamp(0, 255).to(torch.uint8)

@@ -327,7 +327,8 @@ def test_a_scale_that_16_bits_cannot_hold():
         ({"granularity": 0}, "granularity must be"),
         ({"zero_point": "integer", "full_range": True}, "full_range is a choice of symmetric codes"),
         ({"percentile": 50}, "percentile must be above 50"),
-        ({"scale_dtype": torch.int8}, "scale_dtype must be a floating-point dtype, not torch.int8"),
+        ({"scale_dtype": torch.int8}, "scale_dtype must be torch.float16, .* not torch.int8"),
+        ({"scale_dtype": torch.float8_e4m3fn}, "scale_dtype must be .* not torch.float8_e4m3fn"),
     ],
 )
 def test_a_scheme_that_does_not_hold_together_is_refused(options, said):

@@ -23,12 +23,21 @@ def test_entries_are_complete():
         )
 
 
-def test_every_memory_claim_stands_in_the_lecture():
-    lecture = (Path(__file__).parents[1] / "notebooks" / "01_memory.py").read_text(encoding="utf-8")
+def test_every_claim_stands_in_its_lecture():
+    notebooks = Path(__file__).parents[1] / "notebooks"
     missing = [
-        k for k, entry in claims.ledger().items() if entry.topic == "01_memory" and f'"{k}"' not in lecture
+        key
+        for key, entry in claims.ledger().items()
+        if f'"{key}"' not in (notebooks / f"{entry.topic}.py").read_text(encoding="utf-8")
     ]
     assert not missing
+
+
+def test_a_key_that_is_there_twice_is_refused(monkeypatch):
+    entry = {"key": "a", "topic": "", "claim": "", "verdict": "wrong", "so": "", "values": []}
+    monkeypatch.setattr(claims.tomllib, "loads", lambda _: {"claim": [entry, entry]})
+    with pytest.raises(ValueError, match="two entries of the ledger are called 'a'"):
+        claims.ledger.__wrapped__()
 
 
 def test_printed(capsys):

@@ -66,7 +66,12 @@ class Claim:
 def ledger() -> dict[str, Claim]:
     """Every entry, by key, in the order of the file."""
     text = files("coursepkg.claims").joinpath("ledger.toml").read_text(encoding="utf-8")
-    return {e["key"]: _claim(e) for e in tomllib.loads(text)["claim"]}
+    found: dict[str, Claim] = {}
+    for entry in tomllib.loads(text)["claim"]:
+        if entry["key"] in found:
+            raise ValueError(f"two entries of the ledger are called {entry['key']!r}")
+        found[entry["key"]] = _claim(entry)
+    return found
 
 
 def _claim(entry: dict) -> Claim:
