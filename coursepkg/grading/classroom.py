@@ -1,5 +1,6 @@
 """`coursepkg grade`: a whole class, examined by workers and written down by one writer."""
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from coursepkg.grading.pages import Pages
 from coursepkg.grading.states import Standing, exercise_of, folder, standings, submitters
 from coursepkg.grading.verdicts import Verdict
 from coursepkg.grading.writer import Writer
+
+#: Submissions that are taken in while the workers still import what they need.
+AHEAD = 20
 
 
 def main(
@@ -138,9 +142,11 @@ class Class:
                 return
             with _progress(console, "Grading", len(students)) as advance, workers:
                 advance(len(students) - len(waiting))
+                taken = self._taken(writer, waiting, advance)
+                first = list(itertools.islice(taken, AHEAD))
                 if workers.level == "plain":
                     console.print(Text(f"WARNING: {summary.UNCONFINED}", style="bold red"))
-                for student, job, result in workers.results(self._taken(writer, waiting, advance)):
+                for student, job, result in workers.results(itertools.chain(first, taken)):
                     self._store(writer, student, job, result, waiting[student])
                     advance(1)
 

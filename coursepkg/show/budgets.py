@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from coursepkg import memory
 from coursepkg.memory import GB, Budget, Device
-from coursepkg.show.figures import COLOURS, figure, png
+from coursepkg.show.explorer import Explorer
+from coursepkg.show.figures import COLOURS, figure
 
 _LINES = tuple(memory.device(n) for n in ("RTX 4060", "T4", "RTX 4090", "A100 40GB", "A100 80GB", "H200"))
 
@@ -75,7 +76,7 @@ def _budgets(
     ]
 
 
-class Calculator(widgets.VBox):
+class Calculator(Explorer):
     """Controls over `coursepkg.memory`: model, method, format, batch, context; a stacked bar and the devices it fits.
 
     The picture is redrawn whenever a control moves. `picture` is the figure's Image widget, `verdict` the text below.
@@ -98,30 +99,20 @@ class Calculator(widgets.VBox):
         self.checkpointing = widgets.Checkbox(
             value=True, description="activation checkpointing", indent=False
         )
-        self.picture = widgets.Image(format="png")
-        self.picture.layout.max_width = "100%"
-        self.verdict = widgets.HTML()
-        controls = (self.model, self.method, self.weights, self.batch, self.length, self.checkpointing)
-        for control in controls:
-            control.observe(lambda _: self.draw(), "value")
-        rows = [widgets.HBox(controls[:3]), widgets.HBox(controls[3:])]
-        super().__init__([*rows, self.picture, self.verdict])
-        self.draw()
+        super().__init__(
+            (self.model, self.method, self.weights), (self.batch, self.length, self.checkpointing)
+        )
 
     def figure(self) -> Figure:
         """The picture for the present state of the controls."""
-        return self._drawn(self._budgets())
-
-    def _drawn(self, budgets: list[tuple[str, Budget]]) -> Figure:
+        budgets = self._budgets()
         return budget_bars(budgets, emphasis=budgets[METHODS.index(self.method.value)][0])
 
-    def draw(self) -> None:
-        """Show the picture and the verdict for the present state of the controls."""
-        budgets = self._budgets()
-        self.picture.value = png(self._drawn(budgets))
-        budget = budgets[METHODS.index(self.method.value)][1]
+    def said(self) -> str:
+        """What the chosen method needs, and the devices that it fits on."""
+        budget = self._budgets()[METHODS.index(self.method.value)][1]
         fits = [fit.device.name for fit in budget.fits_on() if fit.fits]
-        self.verdict.value = (
+        return (
             f"<b>{budget.title}</b>: {memory.in_gb(budget.total)} ({memory.in_gib(budget.total)}). "
             f"Fits on: {', '.join(fits) if fits else 'none of the devices listed'}."
         )
@@ -134,6 +125,3 @@ class Calculator(widgets.VBox):
             self.length.value,
             self.checkpointing.value,
         )
-
-    def __repr__(self) -> str:
-        return "Calculator: run this cell to move its controls"

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from coursepkg import lloyd
 from coursepkg.codebooks import normal_float, uniform
 from coursepkg.lloyd import Distribution
-from coursepkg.show.figures import COLOURS, figure, png
+from coursepkg.show.explorer import Explorer
+from coursepkg.show.figures import COLOURS, figure
 
 QUANTILES, EVEN = "quantiles (NF)", "evenly spaced (int)"
 SQUARED, ABSOLUTE = "least squared error", "least absolute error"
@@ -20,11 +21,8 @@ RULES = {
 }
 
 
-class LevelExplorer(widgets.VBox):
-    """Controls over `coursepkg.codebooks` and `coursepkg.lloyd`: a rule, the bits, the block size of normal weights.
-
-    The picture is redrawn whenever a control moves. `picture` is the figure's Image widget, `verdict` the text below.
-    """
+class LevelExplorer(Explorer):
+    """Controls over `coursepkg.codebooks` and `coursepkg.lloyd`: a rule, the bits, the block size of normal weights."""
 
     def __init__(self) -> None:
         self.rule = widgets.Dropdown(options=list(RULES), description="Levels")
@@ -32,23 +30,14 @@ class LevelExplorer(widgets.VBox):
         self.block_size = widgets.SelectionSlider(
             options=[2**n for n in range(4, 13)], value=64, description="Block", continuous_update=False
         )
-        self.picture = widgets.Image(format="png")
-        self.picture.layout.max_width = "100%"
-        self.verdict = widgets.HTML()
-        controls = (self.rule, self.bits, self.block_size)
-        for control in controls:
-            control.observe(lambda _: self.draw(), "value")
-        wrapped = widgets.Layout(flex_flow="row wrap")
-        super().__init__([widgets.HBox(controls, layout=wrapped), self.picture, self.verdict])
-        self.draw()
+        super().__init__((self.rule, self.bits, self.block_size))
 
-    def draw(self) -> None:
-        """Show the picture and the verdict for the present state of the controls."""
-        self.picture.value = png(self.figure())
+    def said(self) -> str:
+        """What the choice costs, and how evenly the levels are used."""
         values, levels = _blocks(self.block_size.value), self.levels
         used = values.use(levels)
         squared, absolute = (values.error(levels, error) for error in ("squared", "absolute"))
-        self.verdict.value = (
+        return (
             f"Of the scaled weight: mean squared error <b>{1e3 * squared:.3f}</b> and mean absolute error "
             f"<b>{1e3 * absolute:.2f}</b> thousandths. The most used level takes {100 * used.max():.1f} % of the weights, the "
             f"least used {100 * used.min():.1f} %; equal use would be {100 / len(levels):.1f} %."
@@ -78,9 +67,6 @@ class LevelExplorer(widgets.VBox):
         )
         axis.set_ylabel("density")
         return made
-
-    def __repr__(self) -> str:
-        return "LevelExplorer: run this cell to move its controls"
 
 
 @cache

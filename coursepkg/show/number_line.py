@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from coursepkg import affine
 from coursepkg.affine import Scheme
 from coursepkg.show.affine_plots import CLIPPED, ERROR, SYMMETRIC, TICK, draw_ruler, minus
-from coursepkg.show.figures import COLOURS, figure, png
+from coursepkg.show.explorer import Explorer
+from coursepkg.show.figures import COLOURS, figure
 
 RULERS: dict[str, dict] = {
     "symmetric": {},
@@ -17,7 +18,7 @@ RULERS: dict[str, dict] = {
 }
 
 
-class NumberLine(widgets.VBox):
+class NumberLine(Explorer):
     """Controls over `coursepkg.affine`: a value, the bits, the kind of ruler, and the range that it is made for.
 
     The picture is redrawn whenever a control moves. `picture` is the figure's Image widget, `verdict` the text below.
@@ -31,25 +32,16 @@ class NumberLine(widgets.VBox):
         self.range = widgets.FloatRangeSlider(
             value=(-0.71, 1.05), min=-1.5, max=1.5, step=0.01, description="Range", **wide
         )
-        self.picture = widgets.Image(format="png")
-        self.picture.layout.max_width = "100%"
-        self.verdict = widgets.HTML()
-        controls = (self.value, self.bits, self.ruler, self.range)
-        for control in controls:
-            control.observe(lambda _: self.draw(), "value")
-        wrapped = widgets.Layout(flex_flow="row wrap")
-        super().__init__([widgets.HBox(controls, layout=wrapped), self.picture, self.verdict])
-        self.draw()
+        super().__init__((self.value, self.bits, self.ruler, self.range))
 
-    def draw(self) -> None:
-        """Show the picture and the verdict for the present state of the controls."""
-        self.picture.value = png(self.figure())
+    def said(self) -> str:
+        """The step, the code, what it stands for, and the error."""
         scheme, scale, start, code, back = self._snapped()
         error, half = back - self.value.value, scale / 2
         beyond = abs(error) > half * (1 + 1e-4)
         zero = "" if scheme.is_symmetric else f", code 0 stands for {minus(start, '.4f')}"
         snap = f"{minus(self.value.value, '.2f')} → code <b>{minus(code)}</b> → {minus(back, '.4f')}"
-        self.verdict.value = (
+        return (
             f"step s = {scale:.4f}{zero}. {snap}; error {minus(error, '+.4f')}, "
             f"{'more than' if beyond else 'within'} s/2 = {half:.4f}"
             f"{': the value lies beyond the ruler and is clipped to its end.' if beyond else '.'}"
@@ -104,6 +96,3 @@ class NumberLine(widgets.VBox):
         start = affine.decode(torch.tensor([0]), scale, zero)
         back = affine.decode(codes, scale, zero)
         return scheme, scale.item(), start.item(), codes.item(), back.item()
-
-    def __repr__(self) -> str:
-        return "NumberLine: run this cell to move its controls"

@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from coursepkg import affine, distortion
 from coursepkg.affine import Quantized, Scheme
 from coursepkg.memory.storage import FP16, StorageFormat
-from coursepkg.show.figures import COLOURS, figure, png
+from coursepkg.show.explorer import Explorer
+from coursepkg.show.figures import COLOURS, figure
 
 COUNT, PLACE, SEED = 64, 21, 3
 WINDOW = 3.6
@@ -24,7 +25,7 @@ def block(outlier: float, count: int = COUNT) -> torch.Tensor:
     return values
 
 
-class OutlierBlock(widgets.VBox):
+class OutlierBlock(Explorer):
     """64 weights, one of them as large as you like: sliders for its size, for how many weights share a ruler, and for bits.
 
     The picture is redrawn whenever a control moves. `picture` is the figure's Image widget, `verdict` the text below.
@@ -38,14 +39,7 @@ class OutlierBlock(widgets.VBox):
             options=[4, 8, 16, 32, 64], value=64, description="Group", continuous_update=False
         )
         self.bits = widgets.IntSlider(4, 2, 8, description="Bits", continuous_update=False)
-        self.picture = widgets.Image(format="png")
-        self.picture.layout.max_width = "100%"
-        self.verdict = widgets.HTML()
-        controls = (self.outlier, self.group, self.bits)
-        for control in controls:
-            control.observe(lambda _: self.draw(), "value")
-        super().__init__([widgets.HBox(controls), self.picture, self.verdict])
-        self.draw()
+        super().__init__((self.outlier, self.group, self.bits))
 
     def quantized(self) -> tuple[torch.Tensor, Quantized]:
         """The weights and what they are rounded to, in the present state of the controls."""
@@ -57,22 +51,18 @@ class OutlierBlock(widgets.VBox):
         """The picture for the present state of the controls."""
         return _drawn(*self.quantized())
 
-    def draw(self) -> None:
-        """Show the picture and the verdict for the present state of the controls."""
+    def said(self) -> str:
+        """How many weights are lost, how well the others are kept, and what that takes."""
         weights, made = self.quantized()
-        self.picture.value = png(_drawn(weights, made))
         others = torch.arange(weights.shape[1]) != PLACE
         zeros = int((made.codes[:, others] == 0).sum())
         bits, size = made.scheme.bits, made.scheme.granularity
         effective = StorageFormat("block", bits, size, FP16).effective_bits()
         quality = distortion.sqnr(weights[:, others], made.dequantize()[:, others])
-        self.verdict.value = (
+        return (
             f"<b>{zeros} of the other {int(others.sum())} weights</b> have code 0. SQNR of the others: "
             f"<b>{quality:.1f} dB</b>. Effective bits with fp16 scales: <b>{effective:.2f}</b>."
         )
-
-    def __repr__(self) -> str:
-        return "OutlierBlock: run this cell to move its controls"
 
 
 def _drawn(weights: torch.Tensor, made: Quantized) -> Figure:
