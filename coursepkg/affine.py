@@ -153,7 +153,7 @@ def encode(
     scale, zero_point: of shape (row blocks, column blocks). Raises ValueError for infinities and NaN.
     """
     blocks = _finite(x).reshape(_shared_by(x.shape, scale))
-    codes = _codes(blocks, _beside(scale), _beside(zero_point), scheme)
+    codes = nearest_codes(blocks, _beside(scale), _beside(zero_point), scheme)
     return codes.to(scheme.code_dtype).reshape(x.shape)
 
 
@@ -161,7 +161,7 @@ def decode(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | 
     """The values that codes stand for, float32, of the codes' shape: scale · (q − zero_point), or where the zero-point
     is a real offset, scale · q + offset."""
     blocks = codes.float().reshape(_shared_by(codes.shape, scale))
-    return _values(blocks, _beside(scale), _beside(zero_point)).reshape(codes.shape)
+    return values(blocks, _beside(scale), _beside(zero_point)).reshape(codes.shape)
 
 
 def offset(scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
@@ -205,7 +205,7 @@ def _ruler(low: torch.Tensor, high: torch.Tensor, scheme: Scheme) -> tuple[torch
     return scale, (-low / scale.float()).round().clamp(0, scheme.steps).to(torch.uint8)
 
 
-def _codes(
+def nearest_codes(
     blocks: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None, scheme: Scheme
 ) -> torch.Tensor:
     if zero_point is None:
@@ -217,7 +217,7 @@ def _codes(
     return steps.clamp(*scheme.code_range)
 
 
-def _values(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None) -> torch.Tensor:
+def values(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None) -> torch.Tensor:
     if zero_point is None:
         return codes * scale.float()
     if zero_point.dtype.is_floating_point:
@@ -257,7 +257,7 @@ def _least_error(
     least = torch.full_like(low, torch.inf)
     for share in range(SHARES, 0, -1):
         scale, zero_point = _ruler(low * share / SHARES, high * share / SHARES, scheme)
-        back = _values(_codes(blocks, scale, zero_point, scheme), scale, zero_point)
+        back = values(nearest_codes(blocks, scale, zero_point, scheme), scale, zero_point)
         error = (back - blocks).square().sum((1, 3), keepdim=True)
         better = error < least
         least = torch.where(better, error, least)

@@ -30,6 +30,17 @@ def linears(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
     yield from found
 
 
+def decoder_layers(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
+    """The layers that a model runs one after the other, with their names. Raises ValueError where there are none."""
+    quantized = [name for name, _ in linears(model)]
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and all(
+            any(each.startswith(f"{name}.{place}.") for each in quantized) for place in range(len(module))
+        ):
+            return [(f"{name}.{place}", layer) for place, layer in enumerate(module)]
+    raise ValueError(f"{type(model).__name__} has no list of layers with torch.nn.Linear in each")
+
+
 def swap(model: torch.nn.Module, convert: Callable[[str, torch.nn.Linear], torch.nn.Module]) -> list[str]:
     """Put other layers in the places of `linears`: what `convert` makes of a name and a layer. The names that were swapped.
 

@@ -51,6 +51,8 @@ def test_memory_knows_no_model():
     ("part", "below"),
     [
         ("affine.py", set()),
+        ("gptq.py", {"affine"}),
+        ("calibration.py", {"surgery"}),
         ("codebooks.py", set()),
         ("compiled.py", {"codebooks", "double_quant", "nf4"}),
         ("distortion.py", set()),

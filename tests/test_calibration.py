@@ -1,0 +1,149 @@
+"""Calibration keeps what layers really read, and layer by layer sees what the layers before have become."""
+
+import copy
+
+import pytest
+import torch
+
+from coursepkg import calibration, surgery, trials
+from coursepkg.calibration import SAMPLE, Inputs
+
+FAMILIES = trials.FAMILIES
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    return trials.small_model(request.param, "fp32").eval()
+
+
+def batches(model, count: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randint(0, model.config.vocab_size, (2, length), generator=generator)
+        for length in range(70, 70 + count)
+    ]
+
+
+def read(model, name: str, batches: list[torch.Tensor]) -> torch.Tensor:
+    """All that a layer reads, (tokens, features)."""
+    found = []
+    hook = model.get_submodule(name).register_forward_pre_hook(
+        lambda _, given: found.append(given[0].flatten(0, 1))
+    )
+    with torch.no_grad():
+        for ids in batches:
+            model(input_ids=ids, use_cache=False)
+    hook.remove()
+    return torch.cat(found)
+
+
+def test_what_is_kept_is_what_was_read(model):
+    """Σ of n float32 products: off by at most n · 6e-8 of the sum of their magnitudes."""
+    text = batches(model)
+    found = calibration.observe(model, text)
+    assert list(found) == [name for name, _ in surgery.linears(model)]
+    for name, inputs in found.items():
+        x = read(model, name, text)
+        bound = len(x) * 6e-8 * (x.abs().double().T @ x.abs().double())
+        assert inputs.tokens == len(x) == 426
+        assert ((inputs.gram.double() - x.double().T @ x.double()).abs() <= bound).all()
+        assert torch.equal(inputs.absmax, x.abs().amax(0)) and torch.equal(inputs.sample, x)
+        assert torch.allclose(inputs.mean_abs, x.abs().mean(0), rtol=426 * 6e-8)
+
+
+def test_layers_that_read_one_tensor_share_what_is_kept():
+    found = calibration.observe(trials.small_model("llama", "fp32"), [torch.arange(9)[None]])
+    first = "model.layers.0"
+    q, k, v = (found[f"{first}.self_attn.{each}_proj"] for each in "qkv")
+    assert q is k is v and q.tokens == 9
+    assert found[f"{first}.mlp.gate_proj"] is found[f"{first}.mlp.up_proj"] is not q
+    assert found["model.layers.1.self_attn.q_proj"] is not q
+
+
+@pytest.mark.parametrize("lengths", [(SAMPLE + 1,), (100,) * 30, (7, 3000, 1, 500)])
+def test_a_sample_is_spread_evenly_over_the_tokens(lengths):
+    inputs, at = Inputs(1, torch.device("cpu")), 0
+    for length in lengths:
+        inputs.add(torch.arange(at, at + length, dtype=torch.float32)[:, None])
+        at += length
+    kept = inputs.sample[:, 0]
+    assert SAMPLE / 2 <= len(kept) <= SAMPLE
+    assert kept.diff().unique().numel() == 1 and kept[0] == 0 and kept[-1] + kept[1] >= at
+
+
+def test_layer_by_layer_sees_what_observe_sees_where_nothing_is_changed(model):
+    text, before = batches(model), copy.deepcopy(model)
+    seen, plain = {}, calibration.observe(model, text)
+    calibration.layer_by_layer(
+        model, text, lambda name, layer, inputs: seen.setdefault(name, inputs) and None
+    )
+    assert sorted(seen) == sorted(plain)
+    for name, inputs in seen.items():
+        assert torch.equal(inputs.gram, plain[name].gram), name
+    ids = text[0]
+    assert torch.equal(model(input_ids=ids).logits, before(input_ids=ids).logits)
+
+
+def test_each_layer_reads_what_those_before_it_have_become(model):
+    """Also within a decoder layer: o after q, k, v; down after gate and up."""
+    text, seen = batches(model), {}
+
+    def halved(name, layer, inputs):
+        seen[name] = inputs
+        made = copy.deepcopy(layer)
+        made.weight.data /= 2
+        return made
+
+    calibration.layer_by_layer(model, text, halved)
+    changed = calibration.observe(model, text)
+    for name, inputs in seen.items():
+        assert torch.equal(inputs.gram, changed[name].gram), name
+    assert len(seen) == len(changed)
+
+
+def test_a_layer_can_be_filled_when_its_turn_comes():
+    """On the meta device until then: one decoder layer's weights at a time are in memory."""
+    whole = trials.small_model("llama", "fp32").eval()
+    lazy, text, filled = copy.deepcopy(whole), batches(whole), []
+    for _, layer in surgery.decoder_layers(lazy):
+        layer.to("meta")
+
+    def fill(name, layer):
+        assert all(p.is_meta for p in layer.parameters())
+        layer.to_empty(device="cpu").load_state_dict(whole.get_submodule(name).state_dict())
+        filled.append(name)
+
+    seen = {}
+    calibration.layer_by_layer(
+        lazy, text, lambda name, layer, inputs: seen.setdefault(name, inputs) and None, before=fill
+    )
+    assert filled == [name for name, _ in surgery.decoder_layers(whole)]
+    plain = calibration.observe(whole, text)
+    assert all(torch.equal(seen[name].gram, plain[name].gram) for name in plain)
+
+
+def test_text_that_is_missing_is_said():
+    model = trials.small_model("llama", "fp32")
+    with pytest.raises(ValueError, match="batches is empty"):
+        calibration.observe(model, [])
+    with pytest.raises(ValueError, match="batches is empty"):
+        calibration.layer_by_layer(model, [], lambda *_: None)
+    mlp = model.model.layers[1].mlp
+    mlp.forward = lambda x: mlp.gate_proj(x)[..., : x.shape[-1]]
+    with pytest.raises(
+        ValueError, match=r"reaches no model\.layers\.1\.mlp\.up_proj, model\.layers\.1\.mlp\.down"
+    ):
+        calibration.layer_by_layer(model, batches(model), lambda *_: None)
+
+
+def test_nothing_stays_hooked_where_quantizing_fails():
+    model = trials.small_model("llama", "fp32").eval()
+    before = model(input_ids=torch.arange(5)[None]).logits
+
+    def fails(*_):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        calibration.layer_by_layer(model, batches(model), fails)
+    assert not any(module._forward_pre_hooks or "forward" in vars(module) for module in model.modules())
+    assert torch.equal(model(input_ids=torch.arange(5)[None]).logits, before)
