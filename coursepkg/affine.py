@@ -116,9 +116,9 @@ class Quantized:
 def quantize(x: torch.Tensor, scheme: Scheme | None = None) -> Quantized:
     """Round a tensor to codes. x: floating point, any shape; its rows run along the last dimension.
 
-    Without clipping no value is off by more than half a step (and the rounding of the stored scale itself). A block of
-    zeros has scale 1 and codes 0; so has a constant block with a "real" zero-point, whose offset is the constant. A scale
-    too small for its dtype becomes that dtype's smallest normal number. Raises ValueError for infinities, NaN, whole
+    Without clipping no value is off by more than half a step (and the rounding of the stored scale itself; offsets are rounded
+    down, and the ruler is laid from there). A block of zeros has scale 1 and codes 0; so has a constant block with a "real" zero-point
+    in float32, whose offset is the constant. A scale too small for its dtype becomes that dtype's smallest normal number. Raises ValueError for infinities, NaN, whole
     numbers and values above LARGEST in x, for groups that do not fill the rows, and where a scale or offset overflows its dtype.
 
     >>> quantize(torch.tensor([0.23, -0.71, 0.02, 1.05]), Scheme(bits=4)).codes.tolist()
@@ -148,10 +148,16 @@ def choose_qparams(x: torch.Tensor, scheme: Scheme) -> tuple[torch.Tensor, torch
 def encode(
     x: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None, scheme: Scheme
 ) -> torch.Tensor:
-    """The codes nearest to the values; what lies beyond the ruler gets the code at its end. Ties go to the even code.
+    """The codes nearest to the values; what lies beyond the ruler gets the code at its end. Ties go to an even number of steps,
+    counted from 0 or from a real offset.
 
-    scale, zero_point: of shape (row blocks, column blocks). Raises ValueError for infinities and NaN.
+    scale, zero_point: of shape (row blocks, column blocks). Raises ValueError for infinities and NaN, and where a symmetric
+    scheme is given a zero-point, or another none.
     """
+    if scheme.is_symmetric != (zero_point is None):
+        raise ValueError(
+            f"a scheme with zero_point {scheme.zero_point} and {'no' if zero_point is None else 'a'} zero-point"
+        )
     blocks = _finite(x).reshape(_shared_by(x.shape, scale))
     codes = nearest_codes(blocks, _beside(scale), _beside(zero_point), scheme)
     return codes.to(scheme.code_dtype).reshape(x.shape)
@@ -160,7 +166,7 @@ def encode(
 def decode(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None = None) -> torch.Tensor:
     """The values that codes stand for, float32, of the codes' shape: scale · (q − zero_point), or where the zero-point
     is a real offset, scale · q + offset."""
-    blocks = codes.float().reshape(_shared_by(codes.shape, scale))
+    blocks = codes.reshape(_shared_by(codes.shape, scale))
     return values(blocks, _beside(scale), _beside(zero_point)).reshape(codes.shape)
 
 
@@ -199,15 +205,17 @@ def _ruler(low: torch.Tensor, high: torch.Tensor, scheme: Scheme) -> tuple[torch
         return _stored(absmax / (scheme.steps / 2), scheme), None
     if scheme.zero_point == "integer":
         low, high = low.clamp(max=0), high.clamp(min=0)
-    scale = _stored(high / scheme.steps - low / scheme.steps, scheme)  # high − low may overflow
     if scheme.zero_point == "real":
-        return scale, _not_too_large(low, low.to(scheme.scale_dtype), "offset")
+        start = _not_too_large(low, _rounded_down(low, scheme.scale_dtype), "offset")
+        return _stored((high - start.float()) / scheme.steps, scheme), start
+    scale = _stored((high - low) / scheme.steps, scheme)
     return scale, (-low / scale.float()).round().clamp(0, scheme.steps).to(torch.uint8)
 
 
 def nearest_codes(
     blocks: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None, scheme: Scheme
 ) -> torch.Tensor:
+    """As `encode`, for scales and zero-points that lie beside the values or broadcast to them; float32."""
     if zero_point is None:
         steps = (blocks / scale.float()).round()
     elif scheme.zero_point == "integer":
@@ -218,6 +226,7 @@ def nearest_codes(
 
 
 def values(codes: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | None) -> torch.Tensor:
+    """As `decode`, for scales and zero-points that lie beside the codes or broadcast to them; float32."""
     if zero_point is None:
         return codes * scale.float()
     if zero_point.dtype.is_floating_point:
@@ -252,13 +261,22 @@ def _quantile(together: torch.Tensor, share: float) -> torch.Tensor:
 def _least_error(
     blocks: torch.Tensor, low: torch.Tensor, high: torch.Tensor, scheme: Scheme
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The rulers of least squared error over each block, of those that reach over a share of its range."""
+    """The rulers of least squared error over each block, of those that reach over a share of its range: around 0, or where they
+    need not hold 0, around its middle."""
     best_scale, best_zero = _ruler(low, high, scheme)
     least = torch.full_like(low, torch.inf)
+    middle = (low + high) / 2 if scheme.zero_point == "real" else torch.zeros_like(low)
+    unit = (
+        0.5 ** torch.frexp(torch.maximum(low.abs(), high.abs())).exponent.float()
+    )  # exact, and keeps squares in float32
     for share in range(SHARES, 0, -1):
-        scale, zero_point = _ruler(low * share / SHARES, high * share / SHARES, scheme)
+        if share == SHARES:
+            scale, zero_point = best_scale, best_zero
+        else:
+            ends = (middle + (end - middle) * share / SHARES for end in (low, high))
+            scale, zero_point = _ruler(*ends, scheme)
         back = values(nearest_codes(blocks, scale, zero_point, scheme), scale, zero_point)
-        error = (back - blocks).square().sum((1, 3), keepdim=True)
+        error = ((back - blocks) * unit).square().sum((1, 3), keepdim=True)
         better = error < least
         least = torch.where(better, error, least)
         best_scale = torch.where(better, scale, best_scale)
@@ -288,6 +306,13 @@ def _stored(scale: torch.Tensor, scheme: Scheme) -> torch.Tensor:
     smallest = torch.finfo(scheme.scale_dtype).tiny
     stored = _not_too_large(scale, scale.clamp(min=smallest).to(scheme.scale_dtype), "scale")
     return torch.where(scale == 0, torch.ones_like(stored), stored)
+
+
+def _rounded_down(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The largest numbers of a dtype that are not above x."""
+    nearest = x.to(dtype)
+    below = torch.nextafter(nearest, torch.full_like(nearest, -torch.inf))
+    return torch.where((nearest.float() > x) & nearest.isfinite(), below, nearest)
 
 
 def _not_too_large(exact: torch.Tensor, stored: torch.Tensor, what: str) -> torch.Tensor:

@@ -29,9 +29,9 @@ class Inputs:
 
     def __init__(self, features: int, device: torch.device) -> None:
         self.tokens = 0
-        self.absmax = torch.zeros(features, device=device)
-        self.total = torch.zeros(features, device=device)
-        self.gram = torch.zeros(features, features, device=device)
+        self.absmax = torch.zeros(features, dtype=torch.float32, device=device)
+        self.total = torch.zeros(features, dtype=torch.float32, device=device)
+        self.gram = torch.zeros(features, features, dtype=torch.float32, device=device)
         self._kept: list[torch.Tensor] = []
         self._every = 1
 

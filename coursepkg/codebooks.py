@@ -1,9 +1,10 @@
 """Codebooks: tables of levels between −1 and 1. A code is a place in the table, and a block's absmax stretches it.
 
 NF4        levels at the quantiles of a normal distribution (Dettmers et al. 2023, QLoRA, section 3 and appendix E)
-FP4        the sixteen values of bitsandbytes' 4-bit float
+FP4        the sixteen values of bitsandbytes' 4-bit float, a table of its own
+E2M1       those of the 4-bit float that hardware has (OCP Microscaling Formats 1.0, section 5.3.3)
 uniform    evenly spaced, as whole numbers are
-see lloyd  levels of least error, for normal data (AF4) or for given weights (Lloyd–Max)
+see lloyd  levels of least error, for normal data or for given weights; AF4
 """
 
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ class Codebook:
     """Levels, in the order of their codes: 2 to 256 of them, none beyond 1 in size. One may stand there twice.
 
     They are rounded to float32, in which bitsandbytes computes. Raises ValueError for other tables, and where two
-    midpoints are less than 2^−15 apart.
+    midpoints lie in one of 65,536 equal cells, that is within 2^−15.
     """
 
     name: str
     levels: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))  # a list cannot be hashed
         if not 2 <= len(self.levels) <= 256:
             raise ValueError(f"a codebook has 2 to 256 levels, not {len(self.levels)}")
         if not all(-1 <= level <= 1 for level in self.levels):
@@ -41,7 +43,7 @@ class Codebook:
     @cached_property
     def tensor(self) -> torch.Tensor:
         """The levels, float32, in the order of their codes."""
-        return torch.tensor(self.levels, dtype=torch.float32)
+        return torch.tensor(self.levels, dtype=torch.float32, device="cpu")
 
     @cached_property
     def order(self) -> torch.Tensor:
@@ -64,8 +66,8 @@ class Codebook:
                 break
         else:
             raise ValueError(f"levels of {self.name} are less than 2^-15 apart")
-        before = torch.searchsorted(own, torch.arange(cells + 1)).to(torch.uint8)
-        midpoint = torch.full((cells + 1,), torch.inf)
+        before = torch.searchsorted(own, torch.arange(cells + 1, device="cpu")).to(torch.uint8)
+        midpoint = torch.full((cells + 1,), torch.inf, dtype=torch.float32, device="cpu")
         midpoint[own.long()] = self.midpoints
         return before, midpoint
 
@@ -92,7 +94,8 @@ def tail_offset(bits: int) -> float:
 
 def normal_float(bits: int = 4) -> tuple[float, ...]:
     """The levels of NF-k, ascending: quantiles of the standard normal distribution, evenly spaced in probability on each
-    side from the tail's offset to 1/2, joined at 0, divided by the largest (QLoRA, equation 4).
+    side from the tail's offset to 1/2, joined at 0, divided by the largest: bitsandbytes' `create_normal_map`. (QLoRA, section 3,
+    describes it; the offset stands in the code alone.)
 
     There are 2^(bits−1) positive levels, 2^(bits−1) − 1 negative ones, and 0. Raises ValueError for other than 2 to 8 bits.
     """
@@ -141,5 +144,11 @@ NF4 = Codebook(
 _UNSIGNED_FP4 = (0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0)
 FP4 = Codebook(
     "FP4", tuple((torch.tensor(_UNSIGNED_FP4 + tuple(0.0 - level for level in _UNSIGNED_FP4)) / 12).tolist())
+)
+#: Two bits of exponent and one of mantissa, divided by the largest.
+_UNSIGNED_E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+E2M1 = Codebook(
+    "E2M1",
+    tuple(level / 6 for level in _UNSIGNED_E2M1) + tuple((0.0 - level) / 6 for level in _UNSIGNED_E2M1),
 )
 INT4 = Codebook("int4", uniform(4))

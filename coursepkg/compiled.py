@@ -13,7 +13,6 @@ import torch
 
 from coursepkg import double_quant, nf4
 from coursepkg.codebooks import NF4, Codebook
-from coursepkg.double_quant import LEAST
 
 
 def is_there() -> bool:
@@ -31,7 +30,13 @@ def quantize(
 
     The first call for a codebook and a block_size compiles, which takes some seconds. Raises ValueError as nf4.quantize does.
     """
-    if codebook.bits != 4 or block_size % 2 or x.numel() % block_size or not _is_sorted(codebook):
+    if (
+        codebook.bits != 4
+        or block_size < 1
+        or block_size % 2
+        or x.numel() % block_size
+        or not _is_sorted(codebook)
+    ):
         return nf4.quantize(x, codebook, block_size, double_quantized)
     blocks, _ = nf4.split(x, block_size)
     absmax = _compiled(_absmax)(blocks)
@@ -68,7 +73,7 @@ def _encoder(codebook: Codebook) -> Callable[[torch.Tensor, torch.Tensor], torch
     midpoints = codebook.midpoints.tolist()
 
     def encode(blocks: torch.Tensor, absmax: torch.Tensor) -> torch.Tensor:
-        scaled = (blocks * (1 / absmax.clamp(min=LEAST))[:, None]).clamp(-1, 1)
+        scaled = (blocks * nf4.reciprocals(absmax)[:, None]).clamp(-1, 1)
         places = torch.zeros_like(scaled, dtype=torch.int32)  # counted in bytes, it would not become vectors
         for midpoint in midpoints:
             places = places + (scaled > midpoint).int()

@@ -11,8 +11,9 @@ def mse(x: torch.Tensor, rounded: torch.Tensor) -> float:
 
 
 def relative_error(x: torch.Tensor, rounded: torch.Tensor) -> float:
-    """Squared error for each unit of the numbers' own square sum: 0 is exact, 1 is what a tensor of zeros gets."""
-    return ((rounded.double() - x.double()).square().sum() / x.double().square().sum()).item()
+    """Squared error for each unit of the numbers' own square sum: 0 is exact, 1 is what rounding all to 0 gets."""
+    error, power = (rounded.double() - x.double()).square().sum().item(), x.double().square().sum().item()
+    return error / power if power else math.inf if error else 0.0
 
 
 def sqnr(x: torch.Tensor, rounded: torch.Tensor) -> float:
@@ -21,4 +22,4 @@ def sqnr(x: torch.Tensor, rounded: torch.Tensor) -> float:
     Each bit more gives 6.02 dB on uniform data, for half the step is a quarter of the squared error (Bennett 1948).
     """
     error = relative_error(x, rounded)
-    return -10 * math.log10(error) if error else math.inf
+    return -10 * math.log10(error) if 0 < error < math.inf else math.inf if not error else -math.inf

@@ -6,6 +6,7 @@ Parallelism in Deep Learning", section 2.3.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 
@@ -24,9 +25,9 @@ def dynamic_map() -> torch.Tensor:
     A level is ± 10^(−e) times a fraction between 0.1 and 1, for e from 6 to 0; the larger e, the fewer fractions: 1, 2, 4, …
     64, at the middles of that many equal parts. With 0 and 1 these are 256, dense where numbers are small.
     """
-    levels = [torch.tensor([0.0, 1.0])]
+    levels = [torch.tensor([0.0, 1.0], dtype=torch.float32, device="cpu")]
     for exponent in range(7):
-        ends = torch.linspace(0.1, 1, 2**exponent + 1)
+        ends = torch.linspace(0.1, 1, 2**exponent + 1, dtype=torch.float32, device="cpu")
         sizes = 10 ** (exponent - 6) * ((ends[:-1] + ends[1:]) / 2)
         levels += [sizes, -sizes]
     return torch.cat(levels).sort().values
@@ -50,14 +51,21 @@ class DoubleQuantized:
         return dynamic_map().to(self.indices.device)[self.indices.int()] * blocks + self.offset
 
 
-def quantize(scales: torch.Tensor, grid: int | None = GRID) -> DoubleQuantized:
+def quantize(
+    scales: torch.Tensor, grid: int | None | Literal["as bitsandbytes"] = "as bitsandbytes"
+) -> DoubleQuantized:
     """Quantize scales, float32 (scales,): take off their mean, and round what is left to 8 bits in blocks of 256.
 
     They are positive; without their mean they spread on both sides of 0, and the map's sign is of use. grid: round to so many
-    points between −1 and 1 before the nearest level is looked up, as bitsandbytes does on a CPU; None looks the value
-    itself up, as it does on a GPU.
+    points between −1 and 1 before the nearest level is looked up, as bitsandbytes does on a CPU, to GRID; None looks the value
+    itself up, as it does on a GPU. By default as it does where the scales are.
+    Raises ValueError where the scales' sum overflows float32.
     """
-    offset = scales.mean()
+    if grid == "as bitsandbytes":
+        grid = GRID if scales.device.type == "cpu" else None
+    offset = scales.mean() if len(scales) else scales.new_zeros(())
+    if not offset.isfinite():
+        raise ValueError("the scales' sum overflows float32: scale the tensor down")
     rest = torch.nn.functional.pad(scales - offset, (0, -len(scales) % BLOCK_SIZE)).reshape(-1, BLOCK_SIZE)
     absmax = rest.abs().amax(1)
     between = (rest * (1 / absmax.clamp(min=LEAST))[:, None]).clamp(-1, 1)

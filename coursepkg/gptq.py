@@ -21,6 +21,8 @@ from coursepkg.affine import Quantized, Scheme
 
 #: Columns that are rounded before their neighbours further away are moved.
 LEAF = 16
+#: Rows of a triangular matrix that are inverted at once.
+SOLVED = 256
 #: Dampings that are tried before a Gram matrix is given up, each ten times the one before.
 TRIES = 4
 
@@ -81,13 +83,14 @@ def moves(gram: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
         raise ValueError("the Gram matrix is 0: no input was seen, or all were 0")
     for power in range(TRIES):
         share = damping * 10**power
-        damped = gram + torch.diag(torch.where(diagonal > 0, share * mean, mean))
-        lower, failed = torch.linalg.cholesky_ex(damped.flip(0, 1))
+        damped = gram.flip(0, 1)
+        damped.diagonal().add_(torch.where(diagonal > 0, share * mean, mean).flip(0))
+        lower, failed = torch.linalg.cholesky_ex(damped)
         if not failed:
             upper = lower.flip(0, 1)
             upper /= upper.diagonal().clone()
-            one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-            return torch.linalg.solve_triangular(upper, one, upper=True, unitriangular=True).float()
+            _invert(upper)
+            return upper.float()
         if power + 1 < TRIES:
             warnings.warn(
                 f"the Gram matrix is not positive definite with damping {share:g}; trying {10 * share:g}. More or more varied "
@@ -98,6 +101,19 @@ def moves(gram: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
     raise ValueError(
         f"the Gram matrix is not positive definite even with damping {share:g}: it is no sum of xᵀ x"
     )
+
+
+def _invert(upper: torch.Tensor) -> None:
+    """Put an upper triangular matrix's inverse in its place, ones on both diagonals: half by half, with products of matrices."""
+    if len(upper) <= SOLVED:
+        one = torch.eye(len(upper), dtype=upper.dtype, device=upper.device)
+        upper.copy_(torch.linalg.solve_triangular(upper, one, upper=True, unitriangular=True))
+        return
+    middle = len(upper) // 2
+    first, beside, second = upper[:middle, :middle], upper[:middle, middle:], upper[middle:, middle:]
+    _invert(first)
+    _invert(second)
+    beside.copy_(-(first @ beside) @ second)
 
 
 def _check(weight: torch.Tensor, gram: torch.Tensor, damping: float) -> None:

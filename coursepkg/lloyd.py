@@ -1,4 +1,4 @@
-"""Levels of least error: Lloyd–Max for the squared error, AF4's condition for the absolute one.
+"""Levels of least error: Lloyd–Max for the squared error, medians for the absolute one; and AF4, which is near the latter.
 
 A level is best where it is the mean (squared error) or the median (absolute error) of the values that are rounded to it, and
 values are rounded to the nearest level. Doing the one and the other in turns never makes the error larger.
@@ -124,9 +124,24 @@ def fit(
     return tuple(levels.tolist())
 
 
+def least_absolute(block_size: int = nf4.BLOCK_SIZE) -> Codebook:
+    """Sixteen levels, −1, 0 and 1 among them, of least absolute error for normal weights in blocks of that size."""
+    return Codebook("least absolute", fit(normal_blocks(block_size), "absolute"))
+
+
 def abnormal_float(block_size: int = nf4.BLOCK_SIZE) -> Codebook:
-    """AF4 for normal weights in blocks of that size: the levels of least absolute error that hold −1, 0 and 1."""
-    return Codebook(f"AF4-{block_size}", fit(normal_blocks(block_size), "absolute"))
+    """AF4 for normal weights in blocks of that size, as Yoshida's script makes it, and as bitsandbytes has it for 64.
+
+    Each side is fitted by itself, as if its last level's bin reached to 0: the positive side is that of sixteen levels of least
+    absolute error without a 0, the negative side that of fourteen. Then 0 is put between them, and takes from both.
+    """
+    blocks = normal_blocks(block_size)
+
+    def without_zero(count: int) -> tuple[float, ...]:
+        start = tuple((2 * place - count + 1) / (count - 1) for place in range(count))
+        return fit(blocks, "absolute", start, fixed=(-1.0, 1.0))
+
+    return Codebook(f"AF4-{block_size}", (*without_zero(14)[:7], 0.0, *without_zero(16)[8:]))
 
 
 def _bins(points: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:

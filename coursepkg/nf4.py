@@ -62,14 +62,15 @@ def quantize(
     """Quantize a tensor in blocks of `block_size` neighbours; the last one may be shorter.
 
     x: floating point, any shape; it is computed with in float32. double_quantized: quantize the scales, too.
-    A block of zeros gets scale 0 and reads back as zeros. Raises ValueError for infinities, NaN, whole numbers, and a
+    A block of zeros gets scale 0 (a last, shorter one LEAST, as in bitsandbytes) and reads back as zeros. Raises ValueError for infinities, NaN, whole numbers, and a
     block_size below 1.
     """
     blocks, short = split(x, block_size)
     absmax = _absmax(blocks, short)
     codes = _codes(blocks, absmax[: len(blocks)], codebook).reshape(-1)
     if len(short):
-        codes = torch.cat((codes, nearest(short / absmax[-1], codebook)))
+        scaled = (short / absmax[-1]).nan_to_num(0)  # 0 / 0 where the processor takes LEAST for 0
+        codes = torch.cat((codes, nearest(scaled, codebook)))
     scales = double_quant.quantize(absmax) if double_quantized else absmax
     return Blockwise(packed_codes(codes, codebook), scales, codebook, block_size, x.shape, x.dtype)
 
@@ -85,26 +86,30 @@ def least_error(
     plain = quantize(x, codebook, block_size, double_quantized=True)
     flat = x.detach().reshape(-1).float()
     rows = torch.nn.functional.pad(flat, (0, -len(flat) % block_size)).reshape(-1, block_size)
-    best, least = None, None
-    for step in sorted(range(-reach, reach + 1), key=abs):
-        indices = (plain.scales.indices.int() + step).clamp(0, 255).to(torch.uint8)
-        scales = replace(plain.scales, indices=indices)
-        absmax = scales.dequantize()
-        codes = _codes(rows, absmax, codebook)
-        error = (codebook.tensor.to(x.device)[codes.int()] * absmax[:, None] - rows).square().sum(1)
-        if best is None:
-            best, least = (codes, indices), error
-            continue
-        better = error < least
-        least = torch.where(better, error, least)
-        best = torch.where(better[:, None], codes, best[0]), torch.where(better, indices, best[1])
-    packed = packed_codes(best[0].reshape(-1)[: x.numel()], codebook)
-    return replace(plain, packed=packed, scales=replace(plain.scales, indices=best[1]))
+    steps = sorted(range(-reach, reach + 1), key=abs)
+    indices = [(plain.scales.indices.int() + step).clamp(0, 255).to(torch.uint8) for step in steps]
+    absmax = [replace(plain.scales, indices=each).dequantize() for each in indices]
+    chosen, codes = torch.empty_like(indices[0]), torch.empty(rows.shape, dtype=torch.uint8, device=x.device)
+    levels = codebook.tensor.to(x.device)
+    for part in chunks(*rows.shape, rows.device):
+        found = [_codes(rows[part], each[part], codebook) for each in absmax]
+        errors = torch.stack(
+            [
+                (levels[each.int()] * scale[part, None] - rows[part]).square().sum(1)
+                for each, scale in zip(found, absmax, strict=True)
+            ]
+        )
+        best = errors.argmin(0)  # of equal ones the first, which is the nearest
+        every = torch.arange(len(best), device=x.device)
+        codes[part] = torch.stack(found)[best, every]
+        chosen[part] = torch.stack([each[part] for each in indices])[best, every]
+    packed = packed_codes(codes.reshape(-1)[: x.numel()], codebook)
+    return replace(plain, packed=packed, scales=replace(plain.scales, indices=chosen))
 
 
 def _absmax(blocks: torch.Tensor, short: torch.Tensor) -> torch.Tensor:
     """The absmax of each block, and of a last short one. Raises ValueError for infinities and NaN."""
-    absmax = torch.empty(len(blocks), device=blocks.device)
+    absmax = torch.empty(len(blocks), dtype=torch.float32, device=blocks.device)
     for part in chunks(*blocks.shape, blocks.device):
         absmax[part] = blocks[part].abs().amax(1)
     if len(short):
@@ -117,10 +122,15 @@ def _absmax(blocks: torch.Tensor, short: torch.Tensor) -> torch.Tensor:
 def _codes(blocks: torch.Tensor, absmax: torch.Tensor, codebook: Codebook) -> torch.Tensor:
     """The codes of whole blocks, each scaled by its absmax; uint8, of the blocks' shape."""
     codes = torch.empty(blocks.shape, dtype=torch.uint8, device=blocks.device)
-    reciprocal = 1 / absmax.clamp(min=LEAST)  # bitsandbytes multiplies: one division a block
+    reciprocal = reciprocals(absmax)  # bitsandbytes multiplies: one division a block
     for part in chunks(*blocks.shape, blocks.device):
         codes[part] = nearest((blocks[part] * reciprocal[part, None]).clamp(-1, 1), codebook)
     return codes
+
+
+def reciprocals(absmax: torch.Tensor) -> torch.Tensor:
+    """What blocks are multiplied by; 0 for blocks of zeros."""
+    return torch.where(absmax > 0, 1 / absmax.clamp(min=LEAST), 0)
 
 
 def chunks(blocks: int, block_size: int, device: torch.device) -> Iterator[slice]:
@@ -151,7 +161,7 @@ def _tables(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """The codebook's cells, and its order where that is not the levels' own."""
     order = codebook.order
-    is_sorted = torch.equal(order, torch.arange(len(order), dtype=torch.uint8))
+    is_sorted = torch.equal(order, torch.arange(len(order), dtype=torch.uint8, device="cpu"))
     return *(table.to(device) for table in codebook.cells), None if is_sorted else order.to(device)
 
 
@@ -210,7 +220,7 @@ def _read_pairs(packed: torch.Tensor, levels: torch.Tensor, start: int, stop: in
 @functools.cache
 def _levels_of_bytes(codebook: Codebook, device: torch.device) -> torch.Tensor:
     """For each of 256 bytes the levels of its two codes, two float32 side by side in the room of an int64 (256,)."""
-    levels = torch.zeros(16)
+    levels = torch.zeros(16, dtype=torch.float32, device="cpu")
     levels[: len(codebook.levels)] = codebook.tensor
     return torch.cartesian_prod(levels, levels).view(torch.int64).reshape(-1).to(device)
 

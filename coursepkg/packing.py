@@ -14,12 +14,12 @@ import torch
 
 def unsigned(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """Signed codes, −2^(bits−1) to 2^(bits−1) − 1, moved up by 2^(bits−1): uint8."""
-    return _in_range(codes.short() + 2 ** (bits - 1), bits)
+    return _in_range(codes.long() + 2 ** (bits - 1), bits)
 
 
 def signed(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """The opposite of `unsigned`: int8."""
-    return (codes.short() - 2 ** (bits - 1)).to(torch.int8)
+    return (_in_range(codes, bits).short() - 2 ** (bits - 1)).to(torch.int8)
 
 
 def packed_bytes(count: int, bits: int) -> int:
@@ -37,6 +37,8 @@ def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
     [57, 1]
     """
     codes = _in_range(codes, bits)
+    if not codes.ndim:
+        raise ValueError("a single code has no row to lie in: give it a dimension")
     count = codes.shape[-1]
     codes_each, bytes_each = _group(bits)
     groups = -(-count // codes_each)
@@ -104,6 +106,10 @@ def pack_nibbles(codes: torch.Tensor, filler: int = 0) -> torch.Tensor:
 def unpack_nibbles(packed: torch.Tensor, count: int) -> torch.Tensor:
     """The first `count` codes, flat, uint8."""
     flat = packed.reshape(-1)
+    if packed.dtype != torch.uint8 or len(flat) != packed_bytes(count, 4):
+        raise ValueError(
+            f"{count} codes of 4 bits are {packed_bytes(count, 4)} bytes (uint8), not {len(flat)} of {packed.dtype}"
+        )
     return torch.stack((flat >> 4, flat & 0xF), 1).reshape(-1)[:count]
 
 

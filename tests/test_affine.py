@@ -259,11 +259,102 @@ def test_a_constant_comes_back(zero_point, value, clipping):
     torch.testing.assert_close(back, x, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("zero_point", ZERO_POINTS)
+@pytest.mark.parametrize("zero_point", [None, "integer"])
 def test_zero_is_exact_wherever_it_is_on_the_ruler(zero_point):
     x = torch.tensor([[0.0, 3.0, 3.7], [0.0, -2.0, 5.0]])
-    if zero_point != "real":
-        assert affine.quantize(x, Scheme(3, zero_point)).dequantize()[:, 0].tolist() == [0, 0]
+    assert affine.quantize(x, Scheme(3, zero_point)).dequantize()[:, 0].tolist() == [0, 0]
+
+
+def test_a_real_offset_need_not_have_zero_on_it():
+    x = torch.tensor([[0.0, -2.0, 5.0]])
+    made = affine.quantize(x, Scheme(3, "real"))  # −2, −1, 0 … would need a step of 1; it is 1
+    assert made.dequantize().tolist() == [[0, -2, 5]]
+    assert affine.quantize(x, Scheme(2, "real")).dequantize()[0, 0].item() == pytest.approx(-2 + 7 / 3)
+
+
+def test_ties_go_to_an_even_number_of_steps_from_zero():
+    scheme, one, zero = Scheme(4, "integer"), torch.ones(1, 1), torch.tensor([[5]], dtype=torch.uint8)
+    assert affine.encode(torch.tensor([[0.5, 1.5, -0.5]]), one, zero, scheme).tolist() == [[5, 7, 5]]
+
+
+@pytest.mark.parametrize("low", [-1.0, -0.37, -3.14, -7.7e-3])
+def test_a_zero_point_stays_a_code_where_the_stored_scale_is_too_small(low):
+    """bf16 may round the scale down by 2^−9 of itself, and −low / scale is then above 255.5."""
+    x = torch.linspace(low, 0, 40)[None] * torch.linspace(1, 2, 60)[:, None]
+    made = affine.quantize(x, Scheme(8, "integer", scale_dtype=torch.bfloat16))
+    assert (made.zero_point >= 254).all()  # 254 where it is rounded up
+    assert (-x.amin(1) / made.scale[:, 0].float()).max() > 255.5
+    assert (
+        (made.dequantize() - x).abs() <= 0.5 * made.scale.float() + 255 * 2**-8 * made.scale.float()
+    ).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("start", [1000.3, -1000.3, 0.1, -3e-5])
+def test_a_ruler_is_laid_from_the_offset_that_is_stored(dtype, start):
+    """Half a step, and the rounding of the stored scale: at most 2^−8 of each of its 15 steps."""
+    x = torch.linspace(start, start + 1, 50)[None]
+    made = affine.quantize(x, Scheme(4, "real", scale_dtype=dtype))
+    assert made.zero_point.float().item() <= start
+    assert (made.dequantize() - x).abs().max() <= (0.5 + 15 * 2**-8) * made.scale.float()
+
+
+def test_clipping_around_the_middle_of_values_far_from_zero():
+    """A limit at a share of the distance from 0 would cut off all of them."""
+    x = 100 + torch.randn(1, 4096, generator=torch.Generator().manual_seed(0))
+    near, far = (
+        distortion.mse(each, affine.quantize(each, Scheme(3, "real", clipping="mse")).dequantize())
+        for each in (x - 100, x)
+    )
+    assert far == pytest.approx(near, rel=1e-3)
+    assert far < 0.75 * distortion.mse(x, affine.quantize(x, Scheme(3, "real")).dequantize())
+
+
+@pytest.mark.parametrize("zero_point", ZERO_POINTS)
+@pytest.mark.parametrize("exponent", [-80, 100])
+def test_clipping_does_not_depend_on_the_unit(zero_point, exponent):
+    x = torch.randn(3, 256, generator=torch.Generator().manual_seed(1))
+    scheme = Scheme(3, zero_point, clipping="mse")
+    once, scaled = affine.quantize(x, scheme), affine.quantize(x * 2.0**exponent, scheme)
+    assert torch.equal(once.codes, scaled.codes) and torch.equal(once.scale * 2.0**exponent, scaled.scale)
+
+
+def test_clipping_may_leave_out_most_of_the_range():
+    x = torch.cat((torch.randn(4000, generator=torch.Generator().manual_seed(2)), torch.tensor([30.0])))[None]
+    made = affine.quantize(x, Scheme(3, clipping="mse"))
+    assert made.scale.item() * 3 < 0.2 * 30
+
+
+@pytest.mark.parametrize("zero_point", [None, "real"])
+def test_percentiles_lie_between_values(zero_point):
+    x = torch.arange(1.0, 12)[None]
+    made = affine.quantize(x, Scheme(8, zero_point, clipping="percentile", percentile=93))
+    if zero_point is None:
+        assert made.scale.item() * 127 == pytest.approx(torch.quantile(x, 0.93).item())
+    else:
+        low, high = torch.quantile(x, torch.tensor([0.035, 0.965])).tolist()
+        assert made.zero_point.item() == pytest.approx(low)
+        assert made.scale.item() * 255 == pytest.approx(high - low)
+
+
+def test_a_zero_point_and_a_scheme_without_one_are_refused():
+    one = torch.ones(1, 1)
+    with pytest.raises(ValueError, match="a scheme with zero_point None and a zero-point"):
+        affine.encode(one, one, one, Scheme(4))
+    with pytest.raises(ValueError, match="a scheme with zero_point integer and no zero-point"):
+        affine.encode(one, one, None, Scheme(4, "integer"))
+
+
+def test_sizes_that_overflow_are_refused_on_both_sides():
+    for sign in (1, -1):
+        with pytest.raises(ValueError, match="scale it down"):
+            affine.quantize(torch.tensor([0.0, sign * 2e38]))
+
+
+def test_the_distortion_of_zeros():
+    zeros, ones = torch.zeros(3), torch.ones(3)
+    assert distortion.relative_error(zeros, zeros) == 0 and distortion.sqnr(zeros, zeros) == torch.inf
+    assert distortion.relative_error(zeros, ones) == torch.inf and distortion.sqnr(zeros, ones) == -torch.inf
 
 
 @pytest.mark.parametrize("zero_point", ZERO_POINTS)

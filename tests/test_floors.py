@@ -51,7 +51,9 @@ def test_memory_knows_no_model():
     ("part", "below"),
     [
         ("affine.py", set()),
+        ("integer_products.py", set()),
         ("gptq.py", {"affine"}),
+        ("llm_int8.py", {"integer_products"}),
         ("calibration.py", {"surgery"}),
         ("codebooks.py", set()),
         ("compiled.py", {"codebooks", "double_quant", "nf4"}),

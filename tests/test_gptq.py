@@ -106,6 +106,13 @@ def test_moves_are_the_cholesky_factor_of_the_inverse(gram):
     assert torch.allclose(gptq.moves(gram).double(), expected, atol=6e-5)
 
 
+@pytest.mark.parametrize("solved", [1, 7, 64])
+def test_a_triangle_is_inverted_in_halves(gram, monkeypatch, solved):
+    whole = gptq.moves(gram)
+    monkeypatch.setattr(gptq, "SOLVED", solved)
+    assert torch.allclose(gptq.moves(gram), whole, atol=6e-5)
+
+
 def test_the_others_answer_as_well_as_they_can(gram):
     """After one column has lost something, no change of those behind it lowers the cost: the gradient there is 0."""
     damped = gram + 0.01 * gram.diagonal().mean() * torch.eye(IN)

@@ -1,5 +1,9 @@
 """Blockwise codebooks against bitsandbytes, bit for bit, and what holds of them on any input."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 from bitsandbytes import functional
@@ -264,6 +268,38 @@ def test_the_grid_decides_as_the_midpoints_do(levels, seed):
     assert torch.equal(nf4.nearest(values, book).long(), torch.bucketize(values, middles))
 
 
+def test_levels_that_only_a_finer_grid_tells_apart():
+    """Midpoints 1/4000, 1/16000 and 1/50000 apart: two of them lie in one of 1,024, 4,096 and 16,384 cells."""
+    for gap in (2000, 8000, 25_000):
+        book = Codebook("near", (-1.0, 0.0, 1 / gap, 2 / gap, 1.0))
+        values = torch.linspace(-1 / gap, 4 / gap, 101)
+        assert torch.equal(nf4.nearest(values, book).long(), torch.bucketize(values, book.midpoints))
+        assert nf4.nearest(book.tensor, book).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("count", [5, 69])
+def test_a_short_block_of_zeros_is_that_of_bitsandbytes(count):
+    assert parity(torch.zeros(count), "nf4", 64, double_quantized=False) == []
+
+
+def test_other_defaults_of_torch_change_nothing():
+    """In a Python of its own, because tables are kept: a default dtype, and subnormal numbers taken for 0."""
+    lines = (
+        "import torch; from coursepkg import nf4, lloyd, affine, gptq; torch.manual_seed(0)",
+        "x = torch.randn(4101); torch.set_default_dtype(getattr(torch, 'DTYPE'))",
+        "torch.set_flush_denormal(True); nf4.quantize(torch.zeros(69)).dequantize()",
+        "made = [nf4.quantize(x, double_quantized=dq).dequantize() for dq in (False, True)] + [nf4.least_error(x).dequantize()]",
+        "torch.set_default_dtype(torch.float32)",
+        "made += [nf4.quantize(x, double_quantized=dq).dequantize() for dq in (False, True)] + [nf4.least_error(x).dequantize()]",
+        "assert all(torch.equal(made[i], made[i + 3]) and made[i].dtype == torch.float32 for i in range(3))",
+        "assert (made[0] - x).abs().max() < 0.6",
+    )
+    for dtype in ("float64", "bfloat16"):
+        code = "\n".join(lines).replace("DTYPE", dtype)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 # Double quantization
 
 
@@ -292,6 +328,29 @@ def test_codes_for_the_scales_that_are_stored_are_never_worse(book):
     errors = [(one.dequantize() - x).reshape(-1, 64).square().sum(1) for one in (plain, better)]
     assert (errors[1] <= errors[0] * (1 + 1e-5)).all() and errors[1].sum() < 0.999 * errors[0].sum()
     assert torch.equal(plain.scales.absmax, better.scales.absmax)
+
+
+def test_of_the_scales_within_reach_each_block_has_the_best():
+    """All five tried, one after the other, on all blocks."""
+    x = normal(64 * 300) * torch.linspace(0.5, 2, 64 * 300)
+    plain, best, rows = nf4.quantize(x, double_quantized=True), nf4.least_error(x), x.reshape(-1, 64)
+    errors = []
+    for step in range(-2, 3):
+        indices = (plain.scales.indices.int() + step).clamp(0, 255).to(torch.uint8)
+        absmax = replace(plain.scales, indices=indices).dequantize()[:, None]
+        levels = NF4.tensor[nf4.nearest((rows / absmax).clamp(-1, 1), NF4).int()]
+        errors.append((levels * absmax - rows).square().sum(1))
+    taken = best.scales.indices.int() - plain.scales.indices.int()
+    assert sorted(taken.unique().tolist()) == [-2, -1, 0, 1, 2]
+    found = (best.dequantize().reshape(-1, 64) - rows).square().sum(1)
+    torch.testing.assert_close(found, torch.stack(errors).amin(0), rtol=1e-5, atol=0)
+
+
+def test_double_quantization_of_nothing_and_of_too_much():
+    empty = nf4.quantize(torch.empty(0), double_quantized=True)
+    assert empty.dequantize().shape == (0,) and empty.scales.offset == 0
+    with pytest.raises(ValueError, match="the scales' sum overflows float32"):
+        nf4.quantize(torch.full((128 * 64,), 3e38), double_quantized=True)
 
 
 def test_a_short_last_block_is_refined_too():
@@ -331,5 +390,13 @@ def test_compiled_it_is_bit_for_bit_the_same(dtype, double_quantized):
         fast = compiled.quantize(x, book, 64, double_quantized)
         assert torch.equal(fast.packed, plain.packed) and torch.equal(fast.absmax, plain.absmax)
         assert torch.equal(compiled.dequantize(plain), plain.dequantize())
+    few = Codebook("nine", tuple(level / 4 for level in range(-4, 5)))
+    blocks = torch.cat((normal(64), torch.zeros(64), torch.full((64,), 1e-39), normal(64)))
+    for book in (few, NF4):
+        plain, fast = nf4.quantize(blocks, book), compiled.quantize(blocks, book)
+        assert torch.equal(fast.packed, plain.packed)
+        assert torch.equal(compiled.dequantize(plain), plain.dequantize())
     with pytest.raises(ValueError, match="infinities or NaN"):
         compiled.quantize(torch.full((64,), float("nan")))
+    with pytest.raises(ValueError, match="block_size must be at least 1"):
+        compiled.quantize(normal(64), block_size=0)

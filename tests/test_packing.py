@@ -114,3 +114,15 @@ def test_signed_and_unsigned():
 def test_what_cannot_be_packed_is_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_codes_that_no_dtype_may_wrap():
+    with pytest.raises(ValueError, match="codes of 4 bits are 0 to 15"):
+        packing.unsigned(torch.tensor([65536]), 4)
+    with pytest.raises(ValueError, match="codes of 4 bits are 0 to 15"):
+        packing.signed(torch.tensor([200]), 4)
+    with pytest.raises(ValueError, match="no row to lie in"):
+        packing.pack(torch.tensor(3), 4)
+    for stored in (2, 4):
+        with pytest.raises(ValueError, match="6 codes of 4 bits are 3 bytes"):
+            packing.unpack_nibbles(torch.zeros(stored, 1, dtype=torch.uint8), 6)

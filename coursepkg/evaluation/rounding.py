@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from coursepkg import affine, lloyd
-from coursepkg.codebooks import FP4, NF4, Codebook
+from coursepkg.codebooks import E2M1, FP4, NF4, Codebook
 from coursepkg.memory.storage import FP16, FP32, StorageFormat
 from coursepkg.surgery import linears
 from coursepkg.weight_formats import Affine, Blocks, WeightFormat
@@ -55,7 +55,7 @@ def lloyd_max(model: torch.nn.Module, block_size: int = 64) -> Codebook:
 def first_board(model: torch.nn.Module) -> tuple[Method, ...]:
     """fp32, fp16, int8; every kind of 4 bits that the lectures have; and plain rounding to 3 and 2 bits."""
     granularities = (64, "channel", "tensor")
-    books = (NF4, lloyd.abnormal_float(64), lloyd_max(model), FP4)
+    books = (NF4, lloyd.abnormal_float(64), lloyd.least_absolute(64), lloyd_max(model), E2M1, FP4)
     return (
         Method("fp32", FP32, None, FP32),
         Method("fp16", FP16, None, compute=torch.float16),
@@ -75,7 +75,8 @@ def expected_order() -> tuple[tuple[str, str], ...]:
         ("Lloyd–Max, block of 64", "NF4, block of 64"),
         ("NF4, block of 64", "NF4 + DQ, block of 64"),
         ("NF4 + DQ, refined, block of 64", "NF4 + DQ, block of 64"),
-        ("NF4, block of 64", "FP4, block of 64"),
+        ("NF4, block of 64", "E2M1, block of 64"),
+        ("E2M1, block of 64", "FP4, block of 64"),
         ("NF4, block of 64", "int4, group of 64"),
     ]
     for bits in (4, 3, 2):
