@@ -33,6 +33,8 @@ COLOURS: dict[str, str] = {
     "NF4": _OKABE_ITO["blue"],
     "int4": _OKABE_ITO["orange"],
     "FP4": _OKABE_ITO["purple"],
+    "E2M1": _OKABE_ITO["sky"],
+    "AF4": _OKABE_ITO["black"],
     "least absolute error": _OKABE_ITO["green"],
     "least squared error": _OKABE_ITO["vermillion"],
 }
