@@ -33,16 +33,17 @@ class QuantizedLinear(torch.nn.Module):
 
     @classmethod
     def of(cls, linear: torch.nn.Linear, kind: WeightFormat) -> "QuantizedLinear":
-        """That of a Linear layer, whose bias it takes over. Raises ValueError where the weight cannot be quantized."""
+        """That of a Linear layer, whose bias it takes over; hooks stay behind. Raises ValueError where the weight cannot be
+        quantized."""
         return cls(kind.quantize(linear.weight.detach()), tuple(linear.weight.shape), kind, linear.bias)
 
     @classmethod
     def empty(
         cls, linear: torch.nn.Linear, kind: WeightFormat, device: torch.device | str = "cpu"
     ) -> "QuantizedLinear":
-        """One of the same shape, to be filled from a state dict."""
+        """One of the same shape, to be filled from a state dict. Raises ValueError where the shape cannot be quantized."""
         shape = linear.weight.shape
-        return cls(weight_formats.empty(kind, shape, device), tuple(shape), kind, linear.bias)
+        return cls(kind.empty(shape, device), tuple(shape), kind, linear.bias)
 
     @property
     def stored(self) -> Stored:
@@ -57,6 +58,13 @@ class QuantizedLinear(torch.nn.Module):
     def dequantize(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """The weight as it is read back, (out_features, in_features)."""
         return self.kind.dequantize(self.stored, torch.Size((self.out_features, self.in_features)), dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            raise AttributeError(
+                "a QuantizedLinear has no weight to read: dequantize() makes one; leave a layer as it is whose weight others read"
+            )
+        return super().__getattr__(name)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return _Product.apply(x, self.bias, self)
@@ -82,7 +90,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, layer: QuantizedLinear) -> torch.Tensor:
-        ctx.layer, ctx.dtype = layer, x.dtype
+        ctx.layer = layer
         added = None if bias is None else bias.to(x.dtype)
         return torch.nn.functional.linear(x, layer.dequantize(x.dtype), added)
 
@@ -90,7 +98,7 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ ctx.layer.dequantize(gradient.dtype)).to(ctx.dtype)
+            of_x = gradient @ ctx.layer.dequantize(gradient.dtype)
         if ctx.needs_input_grad[1]:
-            of_bias = gradient.flatten(0, -2).sum(0)
+            of_bias = gradient.sum_to_size(ctx.layer.out_features)
         return of_x, of_bias, None

@@ -8,7 +8,8 @@ import torch
 def linears(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
     """The Linear layers that are quantized by default, with their names: all but the output head.
 
-    Raises ValueError where there is none, with the kinds of layers that the model has.
+    A layer with several names comes once, with the first. Raises ValueError where there is none, with the kinds of the other
+    layers that the model has.
     """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     found = [
@@ -21,7 +22,7 @@ def linears(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
             {
                 type(module).__name__
                 for module in model.modules()
-                if next(module.parameters(False), None) is not None
+                if module is not head and not list(module.children()) and module.state_dict()
             }
         )
         raise ValueError(
@@ -44,16 +45,23 @@ def decoder_layers(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
 def swap(model: torch.nn.Module, convert: Callable[[str, torch.nn.Linear], torch.nn.Module]) -> list[str]:
     """Put other layers in the places of `linears`: what `convert` makes of a name and a layer. The names that were swapped.
 
-    Layers that share their weight get one layer's tensors in common, as long as `convert` gives a module with buffers for
-    each; a layer for which `convert` gives itself stays. Raises ValueError as `linears` does, and what `convert` raises,
-    with the layer's name; then the model is as it was.
+    A layer with several names is swapped under all of them, and is in the list with the first. A layer for which `convert`
+    gives itself stays. The new ones are in training or evaluation mode as the old ones were; hooks of the old ones go with them.
+    Raises ValueError as `linears` does, and what `convert` raises, with the layer's name; then the model is as it was.
     """
-    made: dict[str, torch.nn.Module] = {}
+    made: dict[str, tuple[torch.nn.Linear, torch.nn.Module]] = {}
     for name, layer in linears(model):
         try:
-            made[name] = convert(name, layer)
+            module = convert(name, layer)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    for name, module in made.items():
-        model.set_submodule(name, module)
+        if module is not layer:
+            made[name] = layer, module
+    names: dict[torch.nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    for layer, module in made.values():
+        module.train(layer.training)
+        for name in names[layer]:
+            model.set_submodule(name, module)
     return list(made)

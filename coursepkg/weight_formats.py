@@ -1,12 +1,12 @@
 """How a weight is stored: tensors that hold it, and the way back. What a quantized layer, a file and a leaderboard share."""
 
 from dataclasses import asdict, dataclass, fields
-from math import prod
+from math import ceil, prod
 from typing import Any, Protocol
 
 import torch
 
-from coursepkg import affine, nf4, packing
+from coursepkg import affine, double_quant, nf4, packing
 from coursepkg.affine import Scheme
 from coursepkg.codebooks import NF4, Codebook
 from coursepkg.double_quant import DoubleQuantized
@@ -16,12 +16,16 @@ Stored = dict[str, torch.Tensor]
 
 
 class WeightFormat(Protocol):
-    """A way to store a matrix (out_features, in_features)."""
+    """A way to store a matrix (out_features, in_features). Equal ones store alike; they can be keys of a dict."""
 
     name: str
 
     def quantize(self, weight: torch.Tensor) -> Stored:
         """The tensors that are stored, by name, as small as they are stored."""
+
+    def empty(self, shape: torch.Size, device: torch.device | str) -> Stored:
+        """Tensors with the names, shapes and dtypes of those that `quantize` gives for a matrix of this shape, with anything in
+        them. Raises ValueError where `quantize` raises it for the shape."""
 
     def dequantize(self, stored: Stored, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
         """The matrix that they stand for."""
@@ -41,16 +45,38 @@ class Affine:
 
     @property
     def name(self) -> str:
-        size = self.scheme.granularity
-        where = f"group of {size}" if isinstance(size, int) else f"per {size}"
-        kind = "" if self.scheme.is_symmetric else f", {self.scheme.zero_point} zero-point"
-        return f"int{self.scheme.bits}, {where}{kind}"
+        size, clipping = self.scheme.granularity, self.scheme.clipping
+        parts = [f"int{self.scheme.bits}", f"group of {size}" if isinstance(size, int) else f"per {size}"]
+        if not self.scheme.is_symmetric:
+            parts.append(f"{self.scheme.zero_point} zero-point")
+        if self.scheme.full_range:
+            parts.append("full range")
+        if clipping != "none":
+            parts.append(
+                f"clipped at {self.scheme.percentile:g} %"
+                if clipping == "percentile"
+                else f"clipped by {clipping}"
+            )
+        return ", ".join(parts)
 
     def quantize(self, weight: torch.Tensor) -> Stored:
         made = affine.quantize(weight, self.scheme)
         codes = packing.unsigned(made.codes, self.scheme.bits) if self.scheme.is_symmetric else made.codes
         stored = {"codes": packing.pack(codes, self.scheme.bits), "scale": made.scale}
         return stored if made.zero_point is None else stored | {"zero_point": made.zero_point}
+
+    def empty(self, shape: torch.Size, device: torch.device | str) -> Stored:
+        block = affine.block_shape(tuple(shape), self.scheme.granularity)
+        scales = [whole // part if part else 1 for whole, part in zip(shape, block, strict=True)]
+        row = packing.packed_bytes(shape[1], self.scheme.bits)
+        made = {
+            "codes": torch.empty(shape[0], row, dtype=torch.uint8, device=device),
+            "scale": torch.empty(scales, dtype=self.scheme.scale_dtype, device=device),
+        }
+        if not self.scheme.is_symmetric:
+            dtype = torch.uint8 if self.scheme.zero_point == "integer" else self.scheme.scale_dtype
+            made["zero_point"] = torch.empty(scales, dtype=dtype, device=device)
+        return made
 
     def dequantize(self, stored: Stored, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
         codes = packing.unpack(stored["codes"], self.scheme.bits, shape[1])
@@ -64,9 +90,8 @@ class Affine:
             bits += 8
         elif self.scheme.zero_point == "real":
             bits *= 2
-        return StorageFormat(
-            self.name, self.scheme.bits, self.scheme.granularity, StorageFormat("scales", bits)
-        )
+        scale = StorageFormat("scales", bits)
+        return StorageFormat(self.name, self.scheme.bits, self.scheme.granularity, scale, packed_by_row=True)
 
     def described(self) -> dict[str, Any]:
         given = asdict(self.scheme)
@@ -112,6 +137,19 @@ class Blocks:
             }
         return {"codes": made.packed, "absmax": made.scales}
 
+    def empty(self, shape: torch.Size, device: torch.device | str) -> Stored:
+        count = prod(shape)
+        blocks, row = ceil(count / self.block_size), packing.packed_bytes(count, self.codebook.bits)
+        codes = (row, 1) if self.codebook.bits == 4 else (row,)  # as nf4.Blockwise has them
+        made = {"codes": torch.empty(codes, dtype=torch.uint8, device=device)}
+        if not self.double_quantized:
+            return made | {"absmax": torch.empty(blocks, dtype=torch.float32, device=device)}
+        return made | {
+            "indices": torch.empty(blocks, dtype=torch.uint8, device=device),
+            "absmax": torch.empty(ceil(blocks / double_quant.BLOCK_SIZE), dtype=torch.float32, device=device),
+            "offset": torch.empty((), dtype=torch.float32, device=device),
+        }
+
     def dequantize(self, stored: Stored, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
         scales = stored["absmax"]
         if self.double_quantized:
@@ -148,9 +186,3 @@ def weight_format(described: dict[str, Any]) -> WeightFormat:
 def stored_bytes(stored: Stored) -> int:
     """Bytes of the tensors as they lie in memory or in a file."""
     return sum(tensor.nbytes for tensor in stored.values())
-
-
-def empty(kind: WeightFormat, shape: torch.Size, device: torch.device | str) -> Stored:
-    """Tensors such as `quantize` gives for a weight of this shape, with anything in them."""
-    sample = kind.quantize(torch.zeros(shape)) if prod(shape) else {}
-    return {name: torch.empty_like(tensor, device=device) for name, tensor in sample.items()}

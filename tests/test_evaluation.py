@@ -220,7 +220,10 @@ def test_a_question_without_one_right_option_is_refused(answer, options):
 
 
 class Coin:
-    """A model of two tokens that gives token 1 the probability 3/4, whatever came before."""
+    """A model of two tokens that gives token 1 one probability, whatever came before."""
+
+    def __init__(self, probability=0.75):
+        self.probability = probability
 
     training, device = False, torch.device("cpu")
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=2))
@@ -232,7 +235,7 @@ class Coin:
         return self
 
     def __call__(self, input_ids, use_cache):
-        logits = torch.tensor([0.25, 0.75]).log().expand(*input_ids.shape, 2)
+        logits = torch.tensor([1 - self.probability, self.probability]).log().expand(*input_ids.shape, 2)
         return SimpleNamespace(logits=logits)
 
 
@@ -369,3 +372,34 @@ def test_an_exam_knows_its_categories(tokenizer, questions):
     with pytest.raises(ValueError, match="no question .* belongs to 'history'"):
         marks.of("history")
     assert "8 questions" in str(marks) and "exact match" in str(marks)
+
+
+def test_divergence_by_hand_is_from_the_reference_to_the_model():
+    """1/4 ln(1/4 : 1/2) + 3/4 ln(3/4 : 1/2) for each token after the first; the other way round it is another number."""
+    found = evaluation.divergence(Coin(0.5), Coin(0.75), [Piece((1, 1, 0)), Piece((1, 1))])
+    expected = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
+    np.testing.assert_allclose(found.kl, [2 * expected, expected], rtol=1e-6)
+    assert found.tokens.tolist() == [2, 1]
+    assert abs(0.5 * math.log(2) + 0.5 * math.log(2 / 3) - expected) > 0.01
+
+
+def test_the_reference_predicts_without_dropout_and_keeps_its_mode():
+    reference = trials.small_model("llama", "fp32", vocab_size=2048)
+    for layer in reference.model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    model = copy.deepcopy(reference).eval()
+    reference.train()
+    found = evaluation.divergence(model, reference, [Piece(tuple(range(20)))])
+    assert found.kl.tolist() == [0.0] and reference.training and not model.training
+
+
+def test_rows_and_methods_of_one_name_are_refused(tokenizer, questions):
+    model = trials.small_model("llama", "fp32", vocab_size=2048)
+    plain = evaluation.rounding.whole_numbers(8, "channel")
+    with pytest.raises(ValueError, match="two rows are called 'int8, per channel'"):
+        evaluation.leaderboard(
+            model, tokenizer, Exam("short", questions[:2], ()), (plain, plain), lambda _: pytest.fail("begun")
+        )
+    row = evaluation.boards.Row("a", 1, 4, 4.0, None)
+    with pytest.raises(ValueError, match="two rows are called 'a'"):
+        evaluation.boards.Leaderboard((row, row))

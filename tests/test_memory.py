@@ -152,6 +152,17 @@ def test_stored_is_never_less_than_nominal_and_grows_by_whole_blocks(fmt, count)
     assert fmt.stored_bytes(count + 1) >= fmt.stored_bytes(count) > 0
 
 
+@given(st.integers(1, 16), st.integers(1, 40), st.integers(1, 100))
+def test_rows_that_begin_bytes_of_their_own_are_counted_one_by_one(bits, rows, columns):
+    stream = StorageFormat("stream", bits)
+    by_row = StorageFormat("by row", bits, packed_by_row=True)
+    assert by_row.stored_bytes(rows, columns) == rows * stream.stored_bytes(columns)
+    assert by_row.stored_bytes(2, rows, columns) == 2 * rows * stream.stored_bytes(columns)
+    assert by_row.stored_bytes(columns) == stream.stored_bytes(columns)
+    assert by_row.nominal_bytes(rows, columns) == stream.stored_bytes(rows, columns)
+    assert by_row.effective_bits(columns) == 8 * by_row.stored_bytes(rows, columns) / (rows * columns)
+
+
 @given(st.integers(0, 300_000), st.integers(0, 8), st.sampled_from(sorted(catalogue())))
 def test_kv_cache_is_linear_in_batch_and_bounded_by_the_windows(context, batch, name):
     one = memory.kv_cache_bytes(name, context)

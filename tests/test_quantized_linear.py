@@ -4,15 +4,24 @@ import copy
 import io
 import json
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    BertConfig,
+    LlamaConfig,
+    Qwen2Config,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from coursepkg import quantized_model, surgery, weight_formats
 from coursepkg.affine import Scheme
-from coursepkg.codebooks import FP4, Codebook, normal_float
+from coursepkg.codebooks import FP4, Codebook, normal_float, uniform
 from coursepkg.quantized_linear import QuantizedLinear
 from coursepkg.quantized_model import NotQuantized
 from coursepkg.weight_formats import Affine, Blocks
@@ -65,10 +74,52 @@ def test_it_computes_with_the_weight_that_it_stores(kind, bias):
 
 @ALL_KINDS
 def test_it_stores_what_the_arithmetic_says(kind):
-    """Rows of 48 and 40 rows: begun bytes and blocks are counted."""
+    """40 rows of 48, which fill their bytes; the last block is begun. The bias has 160 bytes."""
     quantized = QuantizedLinear.of(linear(), kind)
     assert quantized.stored_bytes == kind.storage().stored_bytes(40, 48)
     assert sum(tensor.nbytes for tensor in quantized.state_dict().values()) == quantized.stored_bytes + 160
+
+
+UNGROUPED = [
+    *(
+        Affine(Scheme(bits, zero, where))
+        for bits in range(2, 9)
+        for zero, where in ((None, "tensor"), ("integer", "channel"))
+    ),
+    *(Blocks(Codebook(f"uniform {bits}", uniform(bits)), 32, bits % 2 == 0) for bits in range(2, 9)),
+]
+
+
+@pytest.mark.parametrize("kind", UNGROUPED, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("shape", [(40, 47), (3, 5), (300, 7)])
+def test_begun_bytes_are_counted_where_they_are_begun(kind, shape):
+    """Rows that do not fill their bytes: whole numbers begin a byte with each row, blocks only one in all."""
+    stored = kind.quantize(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    assert weight_formats.stored_bytes(stored) == kind.storage().stored_bytes(*shape)
+
+
+@pytest.mark.parametrize("kind", KINDS + UNGROUPED, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("shape", [(40, 48), (3, 5), (1, 1), (300, 7), (129, 128), (0, 48), (7, 0)])
+def test_empty_tensors_are_like_those_that_quantize_gives(kind, shape):
+    try:
+        expected = kind.quantize(torch.ones(shape))
+    except ValueError as error:
+        with pytest.raises(ValueError) as found:
+            kind.empty(torch.Size(shape), "meta")
+        assert str(found.value) == str(error)
+        return
+    for device in ("meta", "cpu"):
+        made = kind.empty(torch.Size(shape), device)
+        assert list(made) == list(expected)
+        for name, tensor in expected.items():
+            assert (made[name].shape, made[name].dtype) == (tensor.shape, tensor.dtype), name
+            assert made[name].device.type == device
+
+
+@ALL_KINDS
+def test_a_layer_without_inputs_gives_its_bias(kind):
+    layer = QuantizedLinear.empty(torch.nn.Linear(0, 8), kind)
+    assert torch.equal(layer(torch.ones(3, 0)), layer.bias.expand(3, 8))
 
 
 @ALL_KINDS
@@ -84,6 +135,36 @@ def test_gradients_pass_to_inputs_and_bias_and_are_those_of_a_linear(kind, dtype
         each(x).square().sum().backward()
         found.append((x.grad, each.bias.grad))
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("shape", [(48,), (5, 48), (2, 3, 48), (0, 48)])
+def test_gradients_of_inputs_of_any_shape(shape):
+    layer = linear()
+    quantized = QuantizedLinear.of(copy.deepcopy(layer), Blocks())
+    layer.weight = torch.nn.Parameter(quantized.dequantize())
+    found = []
+    for each in (quantized, layer):
+        x = torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape).requires_grad_()
+        each(x).square().sum().backward()
+        found.append((x.grad, each.bias.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_bias_in_another_dtype_is_added_in_that_of_the_input():
+    quantized = QuantizedLinear.of(linear(), Blocks())
+    x = torch.randn(5, 48, dtype=torch.bfloat16, requires_grad=True)
+    y = quantized(x)
+    expected = torch.nn.functional.linear(x, quantized.dequantize(torch.bfloat16), quantized.bias.bfloat16())
+    assert y.dtype == torch.bfloat16 and torch.equal(y, expected)
+    y.sum().backward()
+    assert x.grad.dtype == torch.bfloat16 and quantized.bias.grad.dtype == torch.float32
+
+
+def test_who_reads_its_weight_is_told_that_there_is_none():
+    quantized = QuantizedLinear.of(linear(), Blocks())
+    assert not hasattr(quantized, "weight")
+    with pytest.raises(AttributeError, match="no weight to read: dequantize"):
+        _ = quantized.weight
 
 
 def test_neither_the_input_nor_the_weight_is_kept_for_the_gradient():
@@ -171,6 +252,21 @@ def test_blocks_that_do_not_hold_together_are_refused(options):
         Blocks(**options)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [
+        (Scheme(8), "int8, per channel"),
+        (Scheme(4, granularity=64, scale_dtype=torch.float16), "int4, group of 64"),
+        (Scheme(4, "integer", "tensor"), "int4, per tensor, integer zero-point"),
+        (Scheme(2, full_range=True, clipping="mse"), "int2, per channel, full range, clipped by mse"),
+        (Scheme(3, "real", clipping="percentile"), "int3, per channel, real zero-point, clipped at 99.9 %"),
+        (Scheme(3, clipping="percentile", percentile=99), "int3, per channel, clipped at 99 %"),
+    ],
+)
+def test_a_name_says_what_is_not_the_default(scheme, name):
+    assert Affine(scheme).name == name
+
+
 # A model
 
 
@@ -179,6 +275,81 @@ def test_every_linear_but_the_head_is_swapped():
     names = quantized_model.quantize_model(model, Blocks())
     assert len(names) == 14 and all(isinstance(model.get_submodule(name), QuantizedLinear) for name in names)
     assert type(model.lm_head) is torch.nn.Linear and type(model.model.embed_tokens) is torch.nn.Embedding
+
+
+def test_the_head_is_the_models_own_whatever_its_name():
+    """BERT's is `cls.predictions.decoder`; a Linear before it is none."""
+    model = tiny(BertConfig, is_decoder=True, num_hidden_layers=1)
+    names = quantized_model.quantize_model(model, Blocks())
+    assert len(names) == 7 and "cls.predictions.transform.dense" in names
+    assert type(model.cls.predictions.decoder) is torch.nn.Linear
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_new_layers_are_in_the_mode_of_the_old_ones(training):
+    model = tiny().train(training)
+    quantized_model.quantize_model(model, Blocks())
+    assert {module.training for module in model.modules()} == {training}
+
+
+def test_only_the_layers_that_were_swapped_are_named():
+    model = tiny()
+    before = dict(model.named_modules())
+    assert quantized_model.quantize_model(model, lambda name, layer: None) == []
+    assert dict(model.named_modules()) == before
+    first = "model.layers.0.mlp.up_proj"
+    assert quantized_model.quantize_model(model, lambda name, _: Blocks() if name == first else None) == [
+        first
+    ]
+
+
+def test_a_model_that_is_quantized_already_is_told_so():
+    model = tiny()
+    quantized_model.quantize_model(model, Blocks())
+    with pytest.raises(
+        ValueError, match="to quantize; its layers are Embedding, LlamaRMSNorm, QuantizedLinear$"
+    ):
+        quantized_model.quantize_model(model, Blocks())
+
+
+def tiny_t5() -> torch.nn.Module:
+    sizes = {"vocab_size": 96, "d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 1, "num_heads": 2}
+    return T5ForConditionalGeneration(T5Config(**sizes, decoder_start_token_id=0)).eval()
+
+
+def test_layers_that_a_model_keeps_in_fp32_are_refused_by_name():
+    """T5 casts to the dtype of `wo.weight`."""
+    model = tiny_t5()
+    with pytest.raises(ValueError, match=r"encoder.block.0.layer.1.DenseReluDense.wo: .* keeps wo in fp32"):
+        quantized_model.quantize_model(model, Blocks())
+    assert not any(isinstance(module, QuantizedLinear) for module in model.modules())
+    quantized_model.quantize_model(model, lambda name, _: None if name.endswith(".wo") else Blocks())
+    assert model(input_ids=IDS, decoder_input_ids=IDS).logits.isfinite().all()
+
+
+def with_hook(layer: torch.nn.Linear) -> torch.nn.Linear:
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+def with_forward(layer: torch.nn.Linear) -> torch.nn.Linear:
+    layer.forward = layer.forward
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (torch.nn.MultiheadAttention(32, 2), "0.out_proj: a NonDynamicallyQuantizableLinear may compute"),
+        (with_hook(linear()), "0: it has hooks"),
+        (with_forward(linear()), "0: it has hooks, or a forward of its own"),
+    ],
+)
+def test_layers_that_are_more_than_a_linear_are_refused_by_name(module, said):
+    model = torch.nn.Sequential(module, torch.nn.Linear(4, 4))
+    with pytest.raises(ValueError, match=said):
+        quantized_model.quantize_model(model, Blocks())
+    assert type(model[1]) is torch.nn.Linear
 
 
 def test_tied_embeddings_stay_tied():
@@ -230,12 +401,111 @@ def test_biases_and_layers_that_stay_come_back(tmp_path):
     assert torch.equal(loaded(IDS).logits, model(IDS).logits) and loaded.dtype == torch.bfloat16
 
 
-def test_layers_that_share_a_weight_share_what_is_stored(tmp_path):
+def ups(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [layer.mlp.up_proj for layer in model.model.layers]
+
+
+@ALL_KINDS
+def test_layers_that_share_a_weight_share_what_is_stored(kind, tmp_path):
+    model, whole = tiny(), tiny()
+    ups(model)[1].weight = ups(model)[0].weight
+    for each in (model, whole):
+        quantized_model.quantize_model(each, kind)
+    loaded = quantized_model.load(quantized_model.save(model, tmp_path))
+    for each in (model, loaded):
+        first, second = ups(each)
+        assert first is not second and all(second.stored[name] is first.stored[name] for name in first.names)
+        assert quantized_model.stored_bytes(each) == quantized_model.stored_bytes(whole) - first.stored_bytes
+    assert torch.equal(loaded(IDS).logits, model(IDS).logits)
+
+
+def test_parameters_that_are_shared_are_shared_again(tmp_path):
     model = tiny()
-    first, second = (layer.mlp for layer in model.model.layers)
-    second.up_proj.weight = first.up_proj.weight
+    model.model.norm.weight = model.model.layers[0].input_layernorm.weight
     quantized_model.quantize_model(model, Blocks())
-    assert second.up_proj.codes.data_ptr() == first.up_proj.codes.data_ptr()
+    loaded = quantized_model.load(quantized_model.save(model, tmp_path))
+    assert loaded.model.norm.weight is loaded.model.layers[0].input_layernorm.weight
+
+
+def test_one_weight_in_two_formats_is_stored_in_both():
+    model = tiny()
+    ups(model)[1].weight = ups(model)[0].weight
+    weight = ups(model)[0].weight.detach().clone()
+    kinds = {"model.layers.0.mlp.up_proj": Blocks(), "model.layers.1.mlp.up_proj": Affine(Scheme(8))}
+    quantized_model.quantize_model(model, lambda name, layer: kinds.get(name))
+    for layer, kind in zip(ups(model), kinds.values(), strict=True):
+        assert layer.kind == kind
+        assert torch.equal(
+            layer.dequantize(), kind.dequantize(kind.quantize(weight), weight.shape, weight.dtype)
+        )
+
+
+def test_a_layer_with_two_names_is_swapped_under_both(tmp_path):
+    model = tiny()
+    model.model.layers[1].mlp.up_proj = ups(model)[0]
+    names = quantized_model.quantize_model(model, Blocks())
+    assert len(names) == 13 and "model.layers.1.mlp.up_proj" not in names
+    assert isinstance(ups(model)[0], QuantizedLinear) and ups(model)[1] is ups(model)[0]
+    loaded = quantized_model.load(quantized_model.save(model, tmp_path))
+    assert torch.equal(loaded(IDS).logits, model(IDS).logits)
+    assert quantized_model.stored_bytes(loaded) == quantized_model.stored_bytes(model)
+
+
+def test_bytes_of_shared_tensors_count_once_on_meta_too():
+    with torch.device("meta"):
+        model = tiny(tie_word_embeddings=True)
+    assert model.lm_head.weight.is_meta
+    expected = quantized_model.stored_bytes(tiny(tie_word_embeddings=True))
+    assert quantized_model.stored_bytes(model) == expected
+
+
+def test_what_generates_comes_back(tmp_path):
+    model = tiny()
+    quantized_model.quantize_model(model, Blocks())
+    model.generation_config.eos_token_id = 7
+    model.generation_config.temperature = (
+        0.5  # of no use without do_sample: transformers' own save refuses it
+    )
+    loaded = quantized_model.load(quantized_model.save(model, tmp_path))
+    assert (loaded.generation_config.eos_token_id, loaded.generation_config.temperature) == (7, 0.5)
+    model.generation_config = None
+    quantized_model.save(model, tmp_path)
+    assert quantized_model.load(tmp_path).generation_config.eos_token_id == model.config.eos_token_id == 2
+
+
+def test_a_parameter_that_lies_transposed_is_saved(tmp_path):
+    model = tiny()
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().T.contiguous().T)
+    quantized_model.quantize_model(model, Blocks())
+    loaded = quantized_model.load(quantized_model.save(model, tmp_path))
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+
+
+def test_a_save_that_fails_leaves_the_model_that_was_there(tmp_path, monkeypatch):
+    model = tiny()
+    quantized_model.quantize_model(model, Blocks())
+    quantized_model.save(model, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def failing(tensors: dict, path: object, metadata: dict) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(quantized_model, "save_file", failing)
+    with pytest.raises(OSError, match="no space left"):
+        quantized_model.save(model, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_nothing_is_quantized_when_a_model_is_loaded(tmp_path, monkeypatch):
+    model = tiny()
+    quantized_model.quantize_model(
+        model, lambda name, _: Affine(Scheme(4, clipping="mse")) if "mlp" in name else Blocks()
+    )
+    quantized_model.save(model, tmp_path)
+    for kind in (Affine, Blocks):
+        monkeypatch.setattr(kind, "quantize", lambda *_: pytest.fail("quantized a weight"))
+    assert torch.equal(quantized_model.load(tmp_path)(IDS).logits, model(IDS).logits)
 
 
 def test_a_weight_that_cannot_be_quantized_leaves_the_model_as_it_was():
@@ -256,6 +526,24 @@ def test_gradients_flow_through_a_quantized_model():
     assert model.model.embed_tokens.weight.grad.abs().sum() > 0
 
 
+ABSMAX = "model.layers.0.self_attn.q_proj.absmax"
+
+
+def truncate(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def changed(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    """What changes the tensors that lie in a folder."""
+
+    def spoil(folder: Path) -> None:
+        tensors = load_file(folder / quantized_model.TENSORS)
+        change(tensors)
+        save_file(tensors, folder / quantized_model.TENSORS)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -265,13 +553,42 @@ def test_gradients_flow_through_a_quantized_model():
         ),
         (lambda folder: (folder / quantized_model.FORMATS).write_text("{"), "quantized.json cannot be read"),
         (lambda folder: (folder / quantized_model.FORMATS).write_text("[]"), "quantized.json cannot be read"),
+        (lambda folder: (folder / quantized_model.FORMATS).write_text("{}"), "quantized.json cannot be read"),
         (
-            lambda folder: (folder / quantized_model.FORMATS).write_text("{}"),
-            "has no .*|not those of its config",
+            lambda folder: (folder / quantized_model.FORMATS).write_text('{"layers": {}, "aliases": {}}'),
+            "there is no model.layers.0.self_attn.q_proj.weight",
         ),
         (
-            lambda folder: save_file({"x": torch.ones(1)}, folder / quantized_model.TENSORS),
-            "quantized.safetensors has no model.embed_tokens.weight",
+            lambda folder: (folder / quantized_model.FORMATS).write_text(
+                '{"layers": {}, "aliases": {"x": "y"}}'
+            ),
+            "there is no y",
+        ),
+        (lambda folder: (folder / "config.json").write_text("{"), "a config cannot be read"),
+        (lambda folder: (folder / "generation_config.json").write_text("{"), "a config cannot be read"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'), "does not go together"),
+        (
+            lambda folder: truncate(folder / quantized_model.TENSORS, -100),
+            "quantized.safetensors cannot be read: ",
+        ),
+        (
+            lambda folder: truncate(folder / quantized_model.TENSORS, 4),
+            "quantized.safetensors cannot be read: ",
+        ),
+        (changed(lambda tensors: tensors.clear()), "there is no model.embed_tokens.weight"),
+        (changed(lambda tensors: tensors.pop(ABSMAX)), f"there is no {ABSMAX}"),
+        (changed(lambda tensors: tensors.update(x=torch.ones(1))), "x is not a tensor of the model"),
+        (
+            changed(lambda tensors: tensors.update({ABSMAX: tensors[ABSMAX].half()})),
+            f"{ABSMAX} is torch.float16, not torch.float32",
+        ),
+        (
+            changed(lambda tensors: tensors.update({ABSMAX: tensors[ABSMAX][1:]})),
+            rf"{ABSMAX} is of shape \(15,\), not \(16,\)",
+        ),
+        (
+            changed(lambda tensors: tensors.update({"lm_head.weight": torch.ones(96, 32, dtype=torch.int8)})),
+            "lm_head.weight is torch.int8, not torch.float32",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """A leaderboard: methods on the same exam, with what they store, what they score, and how sure that is."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows that took the same exam. The first one is what the others are compared with."""
+    """Rows that took the same exam. The first one is what the others are compared with. Raises ValueError where two have one
+    name."""
 
     rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        _no_name_twice(row.name for row in self.rows)
 
     def __getitem__(self, name: str) -> Row:
         """The row of a method. Raises KeyError with the known names."""
@@ -118,6 +123,14 @@ class Leaderboard:
         return "\n".join(lines)
 
 
+def _no_name_twice(names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"two rows are called {twice[0]!r}: a row is found by its name, so give each its own"
+        )
+
+
 def _verdict(difference: Interval) -> str:
     return "no difference seen" if 0 in difference else "worse" if difference.low > 0 else "better"
 
@@ -131,11 +144,14 @@ def leaderboard(
 ) -> Leaderboard:
     """Let a model take the exam once for each method of rounding its weights.
 
-    methods: by default rounding.first_board. before: called with each method first.
+    methods: by default rounding.first_board. before: called with each method first. Raises ValueError where two methods have
+    one name.
     """
+    methods = rounding.first_board(model) if methods is None else methods
+    _no_name_twice(method.name for method in methods)
     rows, first = [], None
     texts = pieces(model, tokenizer, exam) if exam.texts else None
-    for method in rounding.first_board(model) if methods is None else methods:
+    for method in methods:
         before(method)
         made = rounding.rounded_model(model, method)
         first = made if first is None else first

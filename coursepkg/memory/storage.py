@@ -21,6 +21,8 @@ class StorageFormat:
     one for all of it.
     scale: the format of the scales, or None where values need none (floating point).
     table_bytes: bytes that each tensor stores once (a codebook, an offset), whatever its size.
+    packed_by_row: each row of a matrix begins with a byte of its own, as packing.pack has it; otherwise the values are one
+    stream, and at most one byte is begun.
     """
 
     name: str
@@ -28,6 +30,7 @@ class StorageFormat:
     block_size: int | Literal["channel", "tensor"] | None = None
     scale: "StorageFormat | None" = None
     table_bytes: int = 0
+    packed_by_row: bool = False
 
     def __post_init__(self) -> None:
         if self.bits < 1:
@@ -42,13 +45,20 @@ class StorageFormat:
         return ceil(prod(shape) * self.bits / 8)
 
     def stored_bytes(self, *shape: int) -> int:
-        """Bytes a tensor of `shape` occupies: values, scales (and theirs), tables. A last, short block counts whole."""
+        """Bytes a tensor of `shape` occupies: values, scales (and theirs), tables. What is begun, a block or a byte, counts
+        whole. Raises ValueError without a shape."""
         if not shape:
             raise ValueError(f"{self.name}: give a shape, for example stored_bytes(4096, 4096)")
-        total = self.nominal_bytes(*shape) + self.table_bytes
+        total = self._value_bytes(shape) + self.table_bytes
         if self.scale is not None:
             total += self.scale.stored_bytes(self._blocks(shape))
         return total
+
+    def _value_bytes(self, shape: tuple[int, ...]) -> int:
+        """Bytes in which the values lie."""
+        if not self.packed_by_row:
+            return self.nominal_bytes(*shape)
+        return prod(shape[:-1]) * self.nominal_bytes(shape[-1])
 
     def _blocks(self, shape: tuple[int, ...]) -> int:
         """Scales that a tensor of `shape` needs."""
@@ -59,12 +69,13 @@ class StorageFormat:
     def effective_bits(self, row_length: int = 4096) -> float:
         """Bits a value takes with its share of the scales, in a tensor so large that tables do not count.
 
-        row_length: values in a row, used where the scale belongs to a row.
+        row_length: values in a row, used where the scale belongs to a row, or a row begins with a byte of its own.
         """
+        bits = 8 * self.nominal_bytes(row_length) / row_length if self.packed_by_row else float(self.bits)
         if self.scale is None or self.block_size == "tensor":
-            return float(self.bits)
+            return bits
         block_size = row_length if self.block_size == "channel" else self.block_size
-        return self.bits + self.scale.effective_bits() / block_size
+        return bits + self.scale.effective_bits() / block_size
 
 
 FP32 = StorageFormat("fp32", 32)
