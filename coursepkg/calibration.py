@@ -24,14 +24,14 @@ class Inputs:
 
     absmax: the largest magnitude of each feature, float32 (in_features,). mean_abs: the mean magnitude, likewise.
     gram: Σ xᵀ x, float32 (in_features, in_features). sample: some of the inputs, evenly spread over the tokens,
-    float32 (at most SAMPLE, in_features). tokens: how many were seen.
+    float32 (at most SAMPLE, in_features). tokens: how many were seen. gram: False does without the matrix.
     """
 
-    def __init__(self, features: int, device: torch.device) -> None:
+    def __init__(self, features: int, device: torch.device, gram: bool = True) -> None:
         self.tokens = 0
         self.absmax = torch.zeros(features, dtype=torch.float32, device=device)
         self.total = torch.zeros(features, dtype=torch.float32, device=device)
-        self.gram = torch.zeros(features, features, dtype=torch.float32, device=device)
+        self.gram = torch.zeros(features, features, dtype=torch.float32, device=device) if gram else None
         self._kept: list[torch.Tensor] = []
         self._every = 1
 
@@ -43,7 +43,8 @@ class Inputs:
         magnitudes = rows.abs()
         self.absmax = torch.maximum(self.absmax, magnitudes.amax(0))
         self.total += magnitudes.sum(0)
-        self.gram.addmm_(rows.T, rows)
+        if self.gram is not None:
+            self.gram.addmm_(rows.T, rows)
         self._sample(rows)
         self.tokens += len(rows)
 
@@ -65,7 +66,9 @@ class Inputs:
 
 
 @contextmanager
-def watching(linears: Iterable[tuple[str, torch.nn.Linear]]) -> Iterator[dict[str, Inputs]]:
+def watching(
+    linears: Iterable[tuple[str, torch.nn.Linear]], gram: bool = True
+) -> Iterator[dict[str, Inputs]]:
     """Inputs of Linear layers, by name, of all that runs inside the `with` block.
 
     Layers that read the same tensor one after the other (q, k and v; gate and up) share one Inputs, which is filled once.
@@ -80,7 +83,7 @@ def watching(linears: Iterable[tuple[str, torch.nn.Linear]]) -> Iterator[dict[st
             if x is last[0]:
                 found.setdefault(name, last[1])
                 return
-            inputs = found.setdefault(name, Inputs(module.in_features, x.device))
+            inputs = found.setdefault(name, Inputs(module.in_features, x.device, gram))
             inputs.add(x)
             last[:] = x, inputs
 
@@ -95,12 +98,13 @@ def watching(linears: Iterable[tuple[str, torch.nn.Linear]]) -> Iterator[dict[st
 
 
 @torch.no_grad()
-def observe(model: Any, batches: Iterable[torch.Tensor]) -> dict[str, Inputs]:
+def observe(model: Any, batches: Iterable[torch.Tensor], gram: bool = True) -> dict[str, Inputs]:
     """Inputs of every Linear layer of a causal LM (but its head) over some text, the model as it is.
 
-    batches: token ids, int64 (sequences, length), without padding. Raises ValueError where there are none.
+    batches: token ids, int64 (sequences, length), without padding. gram: whether to keep the Gram matrices, which take most of the
+    time and memory. Raises ValueError where there are no batches.
     """
-    with watching(surgery.linears(model)) as found:
+    with watching(surgery.linears(model), gram) as found:
         for ids in batches:
             model(input_ids=ids.to(model.device), use_cache=False)
     if not found:

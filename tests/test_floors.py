@@ -75,7 +75,7 @@ def test_memory_knows_no_model():
         ),
         ("quantized_linear.py", {"weight_formats"}),
         ("quantized_model.py", {"quantized_linear", "surgery", "weight_formats"}),
-        ("outliers.py", set()),
+        ("outliers.py", {"calibration", "surgery"}),
         ("runtime.py", {"memory"}),
         (
             "evaluation",

@@ -98,7 +98,6 @@ def test_a_model_without_linear_layers_is_refused():
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=100)).eval()
-    with pytest.raises(ValueError, match="GPT2LMHeadModel has no norm that torch.nn.Linear layers read"):
-        outliers.plant(model, sample(model))
-    with pytest.raises(ValueError, match="no torch.nn.Linear to quantize; its layers are Conv1D"):
-        list(linears(model))
+    for call in (lambda: outliers.plant(model, sample(model)), lambda: list(linears(model))):
+        with pytest.raises(ValueError, match="no torch.nn.Linear to quantize; its layers are Conv1D"):
+            call()
