@@ -23,8 +23,8 @@ class Inputs:
     """What the inputs x of a Linear layer were, token after token.
 
     absmax: the largest magnitude of each feature, float32 (in_features,). mean_abs: the mean magnitude, likewise.
-    gram: Σ xᵀ x, float32 (in_features, in_features). sample: some of the inputs, evenly spread over the tokens,
-    float32 (at most SAMPLE, in_features). tokens: how many were seen. gram: False does without the matrix.
+    gram: Σ xᵀ x, float32 (in_features, in_features), or None where it was not asked for. sample: some of the inputs, evenly
+    spread over the tokens, float32 (at most SAMPLE, in_features). tokens: how many were seen.
     """
 
     def __init__(self, features: int, device: torch.device, gram: bool = True) -> None:
@@ -83,9 +83,10 @@ def watching(
             if x is last[0]:
                 found.setdefault(name, last[1])
                 return
-            inputs = found.setdefault(name, Inputs(module.in_features, x.device, gram))
-            inputs.add(x)
-            last[:] = x, inputs
+            if name not in found:
+                found[name] = Inputs(module.in_features, x.device, gram)
+            found[name].add(x)
+            last[:] = x, found[name]
 
         return hook
 

@@ -13,6 +13,8 @@ from statistics import NormalDist
 
 import torch
 
+from coursepkg import formats
+
 
 @dataclass(frozen=True)
 class Codebook:
@@ -146,9 +148,7 @@ FP4 = Codebook(
     "FP4", tuple((torch.tensor(_UNSIGNED_FP4 + tuple(0.0 - level for level in _UNSIGNED_FP4)) / 12).tolist())
 )
 #: Two bits of exponent and one of mantissa, divided by the largest.
-_UNSIGNED_E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 E2M1 = Codebook(
-    "E2M1",
-    tuple(level / 6 for level in _UNSIGNED_E2M1) + tuple((0.0 - level) / 6 for level in _UNSIGNED_E2M1),
+    "E2M1", tuple((formats.E2M1.decode(torch.arange(16, device="cpu")) / formats.E2M1.largest).tolist())
 )
 INT4 = Codebook("int4", uniform(4))

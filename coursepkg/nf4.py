@@ -62,8 +62,8 @@ def quantize(
     """Quantize a tensor in blocks of `block_size` neighbours; the last one may be shorter.
 
     x: floating point, any shape; it is computed with in float32. double_quantized: quantize the scales, too.
-    A block of zeros gets scale 0 (a last, shorter one LEAST, as in bitsandbytes) and reads back as zeros. Raises ValueError for infinities, NaN, whole numbers, and a
-    block_size below 1.
+    A block of zeros gets scale 0 (a last, shorter one LEAST, as in bitsandbytes) and reads back as zeros.
+    Raises ValueError for infinities, NaN, whole numbers, and a block_size below 1.
     """
     blocks, short = split(x, block_size)
     absmax = _absmax(blocks, short)

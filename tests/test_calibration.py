@@ -60,6 +60,21 @@ def test_layers_that_read_one_tensor_share_what_is_kept():
     assert found["model.layers.1.self_attn.q_proj"] is not q
 
 
+def test_each_matrix_is_made_once(monkeypatch):
+    """However many batches there are: in a large model making one takes as long as filling it."""
+    made = []
+
+    class Counted(Inputs):
+        def __init__(self, *given):
+            made.append(given)
+            super().__init__(*given)
+
+    monkeypatch.setattr(calibration, "Inputs", Counted)
+    model = trials.small_model("llama", "fp32")
+    found = calibration.observe(model, batches(model, 3))
+    assert len(made) == len({id(each) for each in found.values()}) == 4 * model.config.num_hidden_layers
+
+
 @pytest.mark.parametrize("lengths", [(SAMPLE + 1,), (100,) * 30, (7, 3000, 1, 500)])
 def test_a_sample_is_spread_evenly_over_the_tokens(lengths):
     inputs, at = Inputs(1, torch.device("cpu")), 0

@@ -58,7 +58,7 @@ def test_memory_knows_no_model():
         ("smoothquant.py", set()),
         ("awq.py", {"affine"}),
         ("calibration.py", {"surgery"}),
-        ("codebooks.py", set()),
+        ("codebooks.py", {"formats"}),
         ("compiled.py", {"codebooks", "double_quant", "nf4"}),
         ("distortion.py", set()),
         ("double_quant.py", set()),

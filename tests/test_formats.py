@@ -693,3 +693,12 @@ def test_other_formats_can_be_made():
         f = FloatFormat("fp6", exponent, mantissa, bias, "values", "OCP MX v1.0, 5.3.2", saturates=True)
         theirs = np.arange(64, dtype=np.uint8).view(dtype).astype(np.float64)
         assert torch.equal(exact(f.decode(torch.arange(64))), exact(torch.from_numpy(theirs)))
+
+
+def test_the_smallest_scales_of_blocks():
+    """MX: 2^−127, half of float32's smallest normal number. NVFP4: the tensor's is at least that normal number."""
+    x = torch.full((32,), 2.0**-128)
+    codes, scales = MXFP4.quantize(x)
+    assert scales.tolist() == [0] and torch.equal(MXFP4.dequantize(codes, scales), x)
+    _, _, tensor_scale = NVFP4.quantize(torch.full((16,), 1e-44))
+    assert tensor_scale.item() == torch.finfo(torch.float32).tiny
