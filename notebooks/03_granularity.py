@@ -848,8 +848,11 @@ whole = results.load("leaderboard")
 print(whole)
 for row in whole.rows:
     if row["name"].startswith("int4"):
-        (ppl, *_), (kl, *_) = row["perplexity"], row["kl"]
-        print(f"{row['name']:<18} perplexity {ppl:.4f}, KL {kl:.4f}")
+        ppl, kl = (
+            "{:.4f} [{:.4f}, {:.4f}]".format(*row[each])
+            for each in ("perplexity", "kl")
+        )
+        print(f"{row['name']:<18} perplexity {ppl}, KL {kl}")
 
 # %% [markdown]
 # It is not. Perplexity and KL disagree there, too.

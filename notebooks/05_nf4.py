@@ -430,14 +430,21 @@ show.show(
 from coursepkg import results
 
 board = results.load("leaderboard")
+
+
+def interval(values, digits):
+    value, low, high = (f"{each:.{digits}f}" for each in values)
+    return f"{value} [{low}, {high}]"
+
+
 print(board)
-print(f"{'':<32}{'MB':>7}{'bits':>7}  {'exam, %':<19}{'perplexity':>10}  KL from fp32")
+print(f"{'':<32}{'MB':>7}{'bits':>7}  {'exam, %':<19}{'perplexity':<22}KL from fp32")
 for row in board.rows:
-    exam, low, high = (100 * value for value in row["exam"])
-    kl, *interval = (f"{value:.5f}" for value in row["kl"])
+    exam = interval([100 * value for value in row["exam"]], 1)
+    perplexity = interval(row["perplexity"], 3 if row["perplexity"][0] < 10 else 0)
+    sizes = f"{row['stored_bytes'] / 1e6:>7.3f}{row['effective_bits']:>7.3f}"
     print(
-        f"{row['name']:<32}{row['stored_bytes'] / 1e6:>7.3f}{row['effective_bits']:>7.3f}"
-        f"  {exam:.1f} [{low:.1f}, {high:.1f}]  {row['perplexity'][0]:>10.3f}  {kl} [{', '.join(interval)}]"
+        f"{row['name']:<32}{sizes}  {exam:<19}{perplexity:<22}{interval(row['kl'], 5)}"
     )
 
 # %% [markdown]
