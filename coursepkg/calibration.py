@@ -1,17 +1,18 @@
 """Calibration: running text through a model, and keeping of each Linear layer's inputs what a method needs.
 
-`observe` watches the model as it is. `layer_by_layer` quantizes on the way: one decoder layer at a time, whose inputs come from the
-layers before it as they are by then, rounded (Frantar et al. 2023, GPTQ, section 4, "Setup"). Only that layer, and the
+`observe` watches the model as it is. `layer_by_layer` is for quantizing on the way: one decoder layer at a time, whose inputs come
+from the layers before it as they are by then, rounded (Frantar et al. 2023, GPTQ, section 4, "Setup"). Only that layer, and the
 hidden states of the text, need be in fast memory.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import recursively_apply, send_to_device
 
 from coursepkg import surgery
 
@@ -113,25 +114,158 @@ def observe(model: Any, batches: Iterable[torch.Tensor], gram: bool = True) -> d
     return found
 
 
-Quantize = Callable[[str, torch.nn.Linear, Inputs], torch.nn.Module | None]
+class _Enough(Exception):
+    """What was to be seen has been seen."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Linear layers that read the same tensor, by name, and what it was."""
+
+    linears: dict[str, torch.nn.Linear]
+    inputs: Inputs
+
+
+@dataclass
+class DecoderLayer:
+    """One decoder layer, with all the text that reaches it: hidden states (sequences, length, hidden) for each batch, and what else
+    it is given, by name.
+    """
+
+    name: str
+    module: torch.nn.Module
+    states: list[torch.Tensor]
+    named: list[dict[str, Any]]
+    device: torch.device | str
+
+    @torch.no_grad()
+    def groups(self) -> Iterator[Group]:
+        """Its Linear layers in the order in which they run, those together that read the same tensor.
+
+        Each group's inputs are what the layers before it give by then, also those before it in this layer.
+        Raises ValueError with the name of a layer that no text reaches.
+        """
+        for linears, times in self._order():
+            yield Group(linears, self._read(next(iter(linears.values())), times))
+
+    def _read(self, linear: torch.nn.Linear, times: int) -> Inputs:
+        """What a layer that runs so often in a pass is given. What comes after it is not run."""
+        found, left = Inputs(linear.in_features, torch.device(self.device)), times
+
+        def look(_: torch.nn.Module, given: tuple) -> None:
+            nonlocal left
+            found.add(given[0])
+            left -= 1
+            if not left:
+                raise _Enough
+
+        hook = linear.register_forward_pre_hook(look)
+        try:
+            for state, named in zip(self.states, self.named, strict=True):
+                left = times
+                with suppress(_Enough):
+                    self._output(state, named)
+        finally:
+            hook.remove()
+        return found
+
+    @torch.no_grad()
+    def observe(self) -> list[Group]:
+        """All groups at once, as the layer is now, without Gram matrices."""
+        order = [linears for linears, _ in self._order()]
+        with watching([each for linears in order for each in linears.items()], gram=False) as inputs:
+            for _ in self.outputs():
+                pass
+        return [Group(linears, inputs[next(iter(linears))]) for linears in order]
+
+    def sources(self) -> list[surgery.Source]:
+        """What in it can be scaled, channel by channel (`surgery.sources`), with full names; tried out on one sequence."""
+        state, named = self.states[0], self.named[0]
+
+        def first(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor[:1] if tensor.ndim > 1 and len(tensor) == len(state) else tensor
+
+        one = DecoderLayer(
+            self.name, self.module, [first(state)], [recursively_apply(first, named)], self.device
+        )
+        return self._named(surgery.sources(self.module, one.run))
+
+    def norms(self) -> list[surgery.Source]:
+        """The norms that its Linear layers read (`surgery.norms`), with full names, whether they can be scaled or not."""
+        return self._named(surgery.norms(self.module, self.run))
+
+    def _named(self, found: list[surgery.Source]) -> list[surgery.Source]:
+        return [
+            replace(
+                each,
+                name=f"{self.name}.{each.name}",
+                readers=tuple((f"{self.name}.{name}", reader) for name, reader in each.readers),
+            )
+            for each in found
+        ]
+
+    def put(self, name: str, module: torch.nn.Module) -> None:
+        """Another module in the place of one of its Linear layers."""
+        module.train(self.module.training)
+        self.module.set_submodule(name.removeprefix(f"{self.name}."), module)
+
+    @torch.no_grad()
+    def run(self) -> torch.Tensor:
+        """What it makes of the first batch."""
+        return next(self.outputs())
+
+    @torch.no_grad()
+    def outputs(self) -> Iterator[torch.Tensor]:
+        """What it makes of each batch, where its hidden states are."""
+        for state, named in zip(self.states, self.named, strict=True):
+            yield self._output(state, named).to(state.device)
+
+    def _output(self, state: torch.Tensor, named: dict[str, Any]) -> torch.Tensor:
+        given, others = send_to_device((state, named), self.device)
+        return self.module(given, **others)
+
+    def _order(self) -> list[tuple[dict[str, torch.nn.Linear], int]]:
+        """Its Linear layers by name as they run, those together that read the same tensor, and how often that happens in a pass."""
+        names = {module: f"{self.name}.{each}" for each, module in surgery.linears(self.module)}
+        found: list[dict[str, torch.nn.Linear]] = []
+        times: Counter[str] = Counter()
+        read: list[torch.Tensor | None] = [None]
+
+        def look(module: torch.nn.Linear, given: tuple) -> None:
+            name = names[module]
+            times[name] += 1
+            if times[name] == 1:
+                if not found or given[0] is not read[0]:
+                    found.append({})
+                found[-1][name] = module
+            read[0] = given[0]
+
+        hooks = [module.register_forward_pre_hook(look) for module in names]
+        try:
+            self.run()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if missing := [name for name in names.values() if name not in times]:
+            raise ValueError(
+                f"the text to calibrate with reaches no {', '.join(missing)}; use more, or other text"
+            )
+        return [(linears, times[next(iter(linears))]) for linears in found]
 
 
 @torch.no_grad()
 def layer_by_layer(
     model: Any,
     batches: Sequence[torch.Tensor],
-    quantize: Quantize,
     device: torch.device | str | None = None,
     before: Callable[[str, torch.nn.Module], None] = lambda name, layer: None,
-) -> None:
-    """Quantize a causal LM in place, each layer with the inputs that the quantized layers before it give.
+) -> Iterator[DecoderLayer]:
+    """The decoder layers of a causal LM, one after the other; each with the inputs that those before it give by then.
 
-    batches: as in `observe`. quantize: given a Linear layer's name, the layer, and its Inputs over all batches, the layer to put in
-    its place, or None to leave it. Within a decoder layer those that read the same tensor are quantized together, in the order in which
-    they run, and what comes later reads what they give then.
-    device: where a decoder layer goes while it is worked on, by default where it is; the hidden states wait where the model is.
-    before: called with each decoder layer's name and the layer before its turn, say to fill it from a file.
-    Raises ValueError where there is no text, and with the name of a layer that no text reaches.
+    What is done to a layer while it is had is what the next one's inputs come from. batches: as in `observe`. device: where a decoder layer
+    goes while it is worked on, by default where it is; the hidden states wait where the model is. before: called with each decoder
+    layer's name and the layer before its turn, say to fill it from a file.
+    Raises ValueError where there is no text.
     """
     layers = surgery.decoder_layers(model)
     if not batches:
@@ -140,59 +274,10 @@ def layer_by_layer(
     for (name, layer), named in zip(layers, arguments, strict=True):
         before(name, layer)
         home = next(layer.parameters()).device
-        running = _Running(name, layer.to(device or home), states, named, device or home)
-        for group in running.groups():
-            with watching(group.items()) as inputs:
-                for _ in running.outputs():
-                    pass
-            for each, linear in group.items():
-                made = quantize(each, linear, inputs[each])
-                if made is not None:
-                    layer.set_submodule(each.removeprefix(f"{name}."), made)
-        states = list(running.outputs())
+        turn = DecoderLayer(name, layer.to(device or home), states, named, device or home)
+        yield turn
+        states = list(turn.outputs())
         layer.to(home)
-
-
-@dataclass
-class _Running:
-    """A decoder layer with what it is given for each batch: hidden states (sequences, length, hidden), and the rest by name."""
-
-    name: str
-    layer: torch.nn.Module
-    states: list[torch.Tensor]
-    named: list[dict[str, Any]]
-    device: torch.device | str
-
-    def outputs(self) -> Iterator[torch.Tensor]:
-        """What the layer makes of each batch, where its hidden states are."""
-        for state, named in zip(self.states, self.named, strict=True):
-            given, others = send_to_device((state, named), self.device)
-            yield self.layer(given, **others).to(state.device)
-
-    def groups(self) -> list[dict[str, torch.nn.Linear]]:
-        """Its Linear layers by name, in the order in which they run, those together that read the same tensor."""
-        names = {module: f"{self.name}.{each}" for each, module in surgery.linears(self.layer)}
-        found: list[dict[str, torch.nn.Linear]] = []
-        read: list[torch.Tensor | None] = [None]
-
-        def look(module: torch.nn.Linear, given: tuple) -> None:
-            if given[0] is not read[0]:
-                found.append({})
-            read[0] = given[0]
-            found[-1][names[module]] = module
-
-        hooks = [module.register_forward_pre_hook(look) for module in names]
-        try:
-            next(self.outputs())
-        finally:
-            for hook in hooks:
-                hook.remove()
-        reached = {name for group in found for name in group}
-        if missing := [name for name in names.values() if name not in reached]:
-            raise ValueError(
-                f"the text to calibrate with reaches no {', '.join(missing)}; use more, or other text"
-            )
-        return found
 
 
 def _recorded(

@@ -54,7 +54,7 @@ def plant(
             f"the weights must be float32, not {model.dtype}: in 16 bits nothing stays equal to 1e-4"
         )
     before = model(input_ids=input_ids, use_cache=False).logits
-    norms, absmaxes = surgery.norms(model, input_ids), channel_absmax(model, input_ids)
+    norms, absmaxes = _norms(model, input_ids), channel_absmax(model, input_ids)
     alive = torch.stack([absmaxes[found.name] > 0 for found in norms]).all(0).nonzero()[:, 0].cpu()
     if not 1 <= features < len(alive):
         raise ValueError(f"features must be from 1 to {len(alive) - 1}, not {features}")
@@ -80,8 +80,7 @@ def plant(
                     f"scaling the channels of {found.name} changes the logits: it is not read by Linear layers alone"
                 )
         except NotPreserved:
-            for tensor, value in kept:
-                tensor.copy_(value)
+            surgery.put_back(*zip(*kept, strict=True))
             raise
     return done
 
@@ -94,4 +93,8 @@ def typical(absmax: torch.Tensor) -> torch.Tensor:
 def channel_absmax(model: Any, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
     """The largest magnitude of each channel that leaves a norm inside the layers, by the norm's name; (channels,)."""
     inputs = calibration.observe(model, [input_ids], gram=False)
-    return {found.name: inputs[found.readers[0][0]].absmax for found in surgery.norms(model, input_ids)}
+    return {found.name: inputs[found.readers[0][0]].absmax for found in _norms(model, input_ids)}
+
+
+def _norms(model: Any, input_ids: torch.Tensor) -> list[surgery.Source]:
+    return surgery.norms(model, lambda: model(input_ids=input_ids, use_cache=False))

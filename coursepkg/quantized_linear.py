@@ -8,7 +8,20 @@ from coursepkg import weight_formats
 from coursepkg.weight_formats import Stored, WeightFormat
 
 
-class QuantizedLinear(torch.nn.Module):
+class KeepsDtypes(torch.nn.Module):
+    """A module whose buffers move with the model, but never change their dtypes: `model.half()` must not round scales."""
+
+    def _apply(self, function: Any, recurse: bool = True) -> "KeepsDtypes":
+        before = dict(self._buffers)
+        super()._apply(function, recurse)
+        for name, tensor in before.items():
+            moved = self._buffers[name]
+            if moved is not None and moved.dtype != tensor.dtype:
+                self._buffers[name] = tensor.to(moved.device)
+        return self
+
+
+class QuantizedLinear(KeepsDtypes):
     """y = x Wᵀ + b with a frozen W (out_features, in_features), stored in a WeightFormat.
 
     The stored tensors are buffers: they are in the state dict, move between devices, and keep their dtypes when the model
@@ -74,15 +87,6 @@ class QuantizedLinear(torch.nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
             f"{self.kind.name}, {self.stored_bytes:,} bytes"
         )
-
-    def _apply(self, function: Any, recurse: bool = True) -> "QuantizedLinear":
-        """Move the stored tensors, but never change their dtypes: `model.half()` must not round scales."""
-        before = self.stored
-        super()._apply(function, recurse)
-        for name, tensor in before.items():
-            if getattr(self, name).dtype != tensor.dtype:
-                setattr(self, name, tensor.to(getattr(self, name).device))
-        return self
 
 
 class _Product(torch.autograd.Function):

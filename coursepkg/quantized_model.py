@@ -41,7 +41,7 @@ def quantize_model(
         chosen = kind(name, layer) if callable(kind) else kind
         if chosen is None:
             return layer
-        if reason := _more_than_linear(model, name, layer):
+        if reason := more_than_linear(model, name, layer):
             raise ValueError(f"{reason}; let `kind` give None for it")
         first = shared.get((id(layer.weight), chosen))
         if first is None:
@@ -52,7 +52,7 @@ def quantize_model(
     return surgery.swap(model, convert)
 
 
-def _more_than_linear(model: torch.nn.Module, name: str, layer: torch.nn.Linear) -> str | None:
+def more_than_linear(model: torch.nn.Module, name: str, layer: torch.nn.Linear) -> str | None:
     """Why another layer cannot stand in this one's place, or None."""
     if type(layer) is not torch.nn.Linear:
         return f"a {type(layer).__name__} may compute something else than a torch.nn.Linear, or have its weight read by others"
@@ -67,7 +67,7 @@ def _more_than_linear(model: torch.nn.Module, name: str, layer: torch.nn.Linear)
 
 def stored_bytes(model: torch.nn.Module) -> int:
     """Bytes of all parameters and stored buffers of a model, tied ones once: what its file takes."""
-    return sum(tensor.nbytes for tensor in _tensors(model)[0].values())
+    return sum(tensor.nbytes for tensor in distinct_tensors(model)[0].values())
 
 
 def save(model: Any, folder: Path | str) -> Path:
@@ -76,7 +76,7 @@ def save(model: Any, folder: Path | str) -> Path:
     folder: made where it is not there. A model in it is replaced, file by file. Returns the folder. Raises NotQuantized
     where no layer is quantized.
     """
-    formats = {name: module.kind.described() for name, module in _quantized(model)}
+    formats = {name: module.kind.described() for name, module in quantized_layers(model)}
     if not formats:
         raise NotQuantized(
             "no layer of this model is quantized; call quantize_model first, or model.save_pretrained"
@@ -88,7 +88,7 @@ def save(model: Any, folder: Path | str) -> Path:
         (folder / GENERATION).unlink(missing_ok=True)
     else:
         _replaced(folder / GENERATION, model.generation_config.to_json_file)
-    tensors, aliases = _tensors(model)
+    tensors, aliases = distinct_tensors(model)
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     _replaced(folder / TENSORS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     text = json.dumps({"layers": formats, "aliases": aliases}, indent=1)
@@ -118,7 +118,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Any:
     except SafetensorError as error:
         raise NotQuantized(f"{folder / TENSORS} cannot be read: {error}") from error
     try:
-        model = _unfilled(folder)
+        model = unfilled(folder)
         surgery.swap(
             model,
             lambda name, layer: QuantizedLinear.empty(layer, kinds[name], "meta") if name in kinds else layer,
@@ -126,7 +126,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Any:
         if missing := sorted(set(aliases.values()) - set(tensors)):
             raise ValueError(f"there is no {', '.join(missing[:5])}")
         tensors |= {second: tensors[first] for second, first in aliases.items()}
-        if wrong := _unlike(model, tensors):
+        stored = {f"{name}.{each}" for name, module in quantized_layers(model) for each in module.names}
+        if wrong := unlike(model.state_dict(), tensors, stored):
             raise ValueError("; ".join(wrong[:5]))
         model.load_state_dict(tensors, assign=True)
     except (RuntimeError, ValueError) as error:
@@ -137,7 +138,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Any:
     return model.to(device).eval()
 
 
-def _unfilled(folder: Path) -> Any:
+def unfilled(folder: Path) -> Any:
     """The model of the configs in a folder, its parameters on meta. Raises ValueError where they describe none."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
@@ -152,10 +153,10 @@ def _unfilled(folder: Path) -> Any:
     return model
 
 
-def _unlike(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> list[str]:
-    """What keeps tensors from being those of a model: names, shapes, and of stored weights the dtypes."""
-    expected = model.state_dict()
-    stored = {f"{name}.{each}" for name, module in _quantized(model) for each in module.names}
+def unlike(
+    expected: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor], stored: set[str]
+) -> list[str]:
+    """What keeps tensors from being those expected: names, shapes, and the dtypes of whole numbers and of those `stored`."""
     found = [f"there is no {name}" for name in expected if name not in tensors]
     found += [f"{name} is not a tensor of the model" for name in tensors if name not in expected]
     for name, one in tensors.items():
@@ -167,13 +168,13 @@ def _unlike(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> list[st
     return found
 
 
-def _quantized(model: torch.nn.Module) -> list[tuple[str, QuantizedLinear]]:
+def quantized_layers(model: torch.nn.Module) -> list[tuple[str, QuantizedLinear]]:
     """The quantized layers, under all their names."""
     modules = model.named_modules(remove_duplicate=False)
     return [(name, module) for name, module in modules if isinstance(module, QuantizedLinear)]
 
 
-def _tensors(model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def distinct_tensors(model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The state dict without second names of the same tensor, and for each of these the first name."""
     names: dict[tuple, str] = {}
     found, aliases = {}, {}

@@ -1,6 +1,6 @@
 """Walking the models of transformers: which of their layers a method may change."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,16 +74,22 @@ def swap(model: torch.nn.Module, convert: Callable[[str, torch.nn.Linear], torch
 
 
 @dataclass(frozen=True)
-class Norm:
-    """A norm, and the Linear layers that read exactly its output, with their names."""
+class Source:
+    """What gives Linear layers their inputs and can be scaled channel by channel: a norm, or a Linear layer that comes before
+    them with nothing but products in between (v before o, up before down).
+
+    readers: the Linear layers that read exactly that, with their names. channels: for each of their inputs the channel of the
+    source that it comes from, int64 (in_features,). Where heads share keys and values, several inputs come from one channel.
+    """
 
     name: str
     module: torch.nn.Module
     readers: tuple[tuple[str, torch.nn.Linear], ...]
+    channels: torch.Tensor
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """What `scale` changes: the gain, the bias where there is one, and the readers' weights."""
+        """What `scale` changes: the weight, the bias where there is one, and the readers' weights."""
         bias = getattr(self.module, "bias", None)
         own = [self.module.weight] if bias is None else [self.module.weight, bias]
         return [*own, *(reader.weight for _, reader in self.readers)]
@@ -92,31 +98,54 @@ class Norm:
     def scale(self, by: torch.Tensor) -> None:
         """Make each channel `by` times as large, and divide the readers' columns by it, in place: their products stay.
 
-        by: float32 (channels,), above 0. Raises NotPreserved, with nothing changed, where the norm's output is not its gain
-        times something (Gemma adds 1 to its gain).
+        by: float32 (channels of the source,), above 0. Raises NotPreserved, with nothing changed, where a norm's output is not its
+        gain times something (Gemma adds 1 to its gain).
         """
+        if self.module.weight.ndim == 2:
+            self._scale(by)
+            return
         gain, channels = self.module.weight, len(by)
         probe = torch.linspace(-1, 1, 4 * channels, device=gain.device, dtype=gain.dtype).reshape(4, channels)
         before, kept = self.module(probe), [tensor.clone() for tensor in self.tensors]
-        for tensor in self.tensors:
-            factor = by.to(tensor.device)
-            tensor.copy_(tensor.float() / factor if tensor.ndim == 2 else tensor.float() * factor)
+        self._scale(by)
         wanted = before.float() * by.to(before.device)
         off = (self.module(probe).float() - wanted).abs().max()
         if not off <= 8 * torch.finfo(gain.dtype).eps * wanted.abs().max():
-            for tensor, value in zip(self.tensors, kept, strict=True):
-                tensor.copy_(value)
+            put_back(self.tensors, kept)
             raise NotPreserved(
                 f"{self.name}'s output is not its gain times something: its channels cannot be scaled"
             )
 
+    def _scale(self, by: torch.Tensor) -> None:
+        own = len(self.tensors) - len(self.readers)
+        for place, tensor in enumerate(self.tensors):
+            factor = by.to(tensor.device)
+            if place >= own:
+                tensor.copy_(tensor.float() / factor[self.channels.to(tensor.device)])
+            else:
+                tensor.copy_(tensor.float() * factor.reshape(-1, *[1] * (tensor.ndim - 1)))
+
+
+def put_back(tensors: Sequence[torch.Tensor], kept: Sequence[torch.Tensor]) -> None:
+    """Give tensors the values that they had."""
+    with torch.no_grad():
+        for tensor, value in zip(tensors, kept, strict=True):
+            tensor.copy_(value)
+
 
 @torch.no_grad()
-def norms(model: Any, input_ids: torch.Tensor) -> list[Norm]:
-    """The norms that Linear layers other than the head read, found by watching a forward pass of a causal LM.
+def norms(module: torch.nn.Module, run: Callable[[], Any]) -> list[Source]:
+    """The norms that Linear layers other than a head read, found by watching a forward pass of a model, or of a layer of one.
 
-    input_ids: some text, int64 (batch, length). Raises ValueError where there are none.
+    run: runs the module on some text. Raises ValueError where there are none.
     """
+    found = _norms(module, run)
+    if not found:
+        raise ValueError(f"{type(module).__name__} has no norm that torch.nn.Linear layers read")
+    return found
+
+
+def _norms(module: torch.nn.Module, run: Callable[[], Any]) -> list[Source]:
     outputs: dict[int, tuple[str, torch.nn.Module, torch.Tensor]] = {}
     readers: dict[str, list[tuple[str, torch.nn.Linear]]] = {}
     modules: dict[str, torch.nn.Module] = {}
@@ -135,15 +164,107 @@ def norms(model: Any, input_ids: torch.Tensor) -> list[Norm]:
 
         return hook
 
-    hooks = [module.register_forward_pre_hook(look(name)) for name, module in linears(model)]
-    for name, module in model.named_modules():
-        if "Norm" in type(module).__name__ and getattr(module, "weight", None) is not None:
-            hooks.append(module.register_forward_hook(keep(name)))
+    hooks = [layer.register_forward_pre_hook(look(name)) for name, layer in linears(module)]
+    for name, part in module.named_modules():
+        if "Norm" in type(part).__name__ and getattr(part, "weight", None) is not None:
+            hooks.append(part.register_forward_hook(keep(name)))
     try:
-        model(input_ids=input_ids, use_cache=False)
+        run()
     finally:
         for hook in hooks:
             hook.remove()
-    if not readers:
-        raise ValueError(f"{type(model).__name__} has no norm that torch.nn.Linear layers read")
-    return [Norm(name, modules[name], tuple(read)) for name, read in readers.items()]
+    return [
+        Source(name, modules[name], tuple(read), torch.arange(len(modules[name].weight)))
+        for name, read in readers.items()
+    ]
+
+
+@torch.no_grad()
+def sources(layer: torch.nn.Module, run: Callable[[], torch.Tensor]) -> list[Source]:
+    """Everything in a decoder layer that can be scaled without a change of what it computes: norms, and Linear layers.
+
+    run: runs the layer on some text and gives its output. How a layer is made is not known here but tried out: all channels are
+    halved and the columns that read them doubled; a source is what leaves the output as it was. (That is exact, but for the
+    smallest numbers of fp16.) A norm that adds 1 to its gain is none, nor a Linear layer with a bend behind it (gate), nor one that
+    something else reads, too.
+    """
+    before = run()
+    found = _norms(layer, run)
+    fed = {reader for norm in found for _, reader in norm.readers}
+    found += _products(layer, run, fed)
+
+    def is_preserved(source: Source) -> bool:
+        kept = [tensor.clone() for tensor in source.tensors]
+        try:
+            source.scale(torch.full((len(source.module.weight),), 0.5))
+            off = (run().float() - before.float()).abs().max()
+            return bool(off <= 8 * torch.finfo(before.dtype).eps * before.float().abs().max())
+        except NotPreserved:
+            return False
+        finally:
+            put_back(source.tensors, kept)
+
+    return [source for source in found if is_preserved(source)]
+
+
+def _products(layer: torch.nn.Module, run: Callable[[], Any], fed: set[torch.nn.Module]) -> Iterator[Source]:
+    """The Linear layers whose output, times something, others read; `fed` are not asked again."""
+    names = {module: name for name, module in linears(layer)}
+    reads = _reads(names, run)
+    asked = [module for module in reads if module not in fed]
+    for giver in reads:  # as they run
+        doubled = _doubled(giver, torch.ones(len(giver.weight), dtype=torch.bool), asked, run)
+        for reader in asked:
+            x = reads[reader]
+            if torch.equal(doubled[reader], 2 * x) and not (x == 0).flatten(0, -2).all(0).any():
+                channels = _channels(giver, reader, x, run)
+                if channels is not None:
+                    yield Source(names[giver], giver, ((names[reader], reader),), channels)
+
+
+def _channels(
+    giver: torch.nn.Linear, reader: torch.nn.Linear, x: torch.Tensor, run: Callable[[], Any]
+) -> torch.Tensor | None:
+    """For each input of `reader`, which reads x, the output of `giver` that it is a multiple of; None where it is that of several.
+
+    Each bit of an output's number is asked for in one run, in which the outputs with that bit are doubled.
+    """
+    outputs, found = len(giver.weight), torch.zeros(x.shape[-1], dtype=torch.long)
+    for bit in range((outputs - 1).bit_length()):
+        after = _doubled(giver, torch.arange(outputs) >> bit & 1 == 1, [reader], run)[reader]
+        twice, same = ((after == times * x).flatten(0, -2).all(0).cpu() for times in (2, 1))
+        if not (twice ^ same).all():
+            return None
+        found |= twice.long() << bit
+    return found
+
+
+@torch.no_grad()
+def _doubled(
+    giver: torch.nn.Linear, which: torch.Tensor, readers: Iterable[torch.nn.Module], run: Callable[[], Any]
+) -> dict[torch.nn.Module, torch.Tensor]:
+    """What `readers` read while some outputs of `giver` are twice as large."""
+    own = [giver.weight] if giver.bias is None else [giver.weight, giver.bias]
+    kept = [tensor.clone() for tensor in own]
+    try:
+        for tensor in own:
+            tensor[which.to(tensor.device)] *= 2
+        return _reads(readers, run)
+    finally:
+        put_back(own, kept)
+
+
+def _reads(modules: Iterable[torch.nn.Module], run: Callable[[], Any]) -> dict[torch.nn.Module, torch.Tensor]:
+    """What modules read, in the order in which they run."""
+    found: dict[torch.nn.Module, torch.Tensor] = {}
+
+    def look(module: torch.nn.Module, given: tuple) -> None:
+        found[module] = given[0].clone()
+
+    hooks = [module.register_forward_pre_hook(look) for module in modules]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

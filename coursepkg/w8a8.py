@@ -9,9 +9,12 @@ from coursepkg import affine, integer_products
 from coursepkg.affine import Granularity, Quantized, Scheme
 
 
-def quantize_weight(weight: torch.Tensor) -> Quantized:
-    """A weight (out_features, in_features) in int8, symmetric, a scale for each output."""
-    return affine.quantize(weight, Scheme(8, granularity="channel"))
+def quantize_weight(weight: torch.Tensor, granularity: Granularity = "channel") -> Quantized:
+    """A weight (out_features, in_features) in int8, symmetric, a scale for each output, or for all ("tensor").
+
+    Raises ValueError for groups, as `linear` does, and as `affine.quantize` does.
+    """
+    return affine.quantize(weight, Scheme(8, granularity=whole_rows(granularity)))
 
 
 def linear(
@@ -27,15 +30,12 @@ def linear(
     scale: a static one, float32 of one element, instead of the absmax's; values beyond 127 of its steps are clipped.
     Raises ValueError for groups, which have no single scale to take out of a sum, and as `affine.quantize` does.
     """
-    if (
-        weight.scale.shape[1] != 1
-        or not weight.scheme.is_symmetric
-        or granularity not in ("channel", "tensor")
-    ):
+    if not weight.scheme.is_symmetric:
         raise ValueError(
-            "whole sums need symmetric codes with one scale for a row, of the weight and of the activations"
+            "whole sums need symmetric codes: a zero-point would have to be taken out of each product"
         )
-    scheme = Scheme(8, granularity=granularity)
+    whole_rows(weight.scheme.granularity)
+    scheme = Scheme(8, granularity=whole_rows(granularity))
     rows = x.reshape(-1, x.shape[-1])
     if scale is None:
         made = affine.quantize(rows, scheme)
@@ -47,3 +47,12 @@ def linear(
     if bias is not None:
         y = y + bias.float()
     return y.to(x.dtype).reshape(*x.shape[:-1], weight.codes.shape[0])
+
+
+def whole_rows(granularity: Granularity) -> Granularity:
+    """The granularity, where a scale can be taken out of a sum over a row. Raises ValueError for groups."""
+    if granularity not in ("channel", "tensor"):
+        raise ValueError(
+            f"a whole sum has one scale for a row: granularity channel or tensor, not groups of {granularity}"
+        )
+    return granularity

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from coursepkg import affine, double_quant, nf4, packing
-from coursepkg.affine import Scheme
+from coursepkg.affine import Quantized, Scheme
 from coursepkg.codebooks import NF4, Codebook
 from coursepkg.double_quant import DoubleQuantized
 from coursepkg.memory.storage import StorageFormat
@@ -60,7 +60,10 @@ class Affine:
         return ", ".join(parts)
 
     def quantize(self, weight: torch.Tensor) -> Stored:
-        made = affine.quantize(weight, self.scheme)
+        return self.store(affine.quantize(weight, self.scheme))
+
+    def store(self, made: Quantized) -> Stored:
+        """What is stored of a matrix that has been quantized with this scheme, in whatever way."""
         codes = packing.unsigned(made.codes, self.scheme.bits) if self.scheme.is_symmetric else made.codes
         stored = {"codes": packing.pack(codes, self.scheme.bits), "scale": made.scale}
         return stored if made.zero_point is None else stored | {"zero_point": made.zero_point}

@@ -693,7 +693,7 @@ found, copies = {name: [] for name in kinds}, {}
 for bits in (8, 4, 3, 2):
     for name, options in kinds.items():
         method = evaluation.stored_as(Affine(Scheme(bits, **options)))
-        made = copies[bits, name] = evaluation.rounding.rounded_model(model, method)
+        made = copies[bits, name] = evaluation.rounding.quantized(model, method)
         found[name].append(evaluation.divergence(made, model, pieces))
         back = torch.cat(
             [layer.weight.detach().flatten() for _, layer in linears(made)]
@@ -805,7 +805,7 @@ show.show(
 # of them to be equally important. They are not. Clip everywhere but in `down_proj`:
 
 # %%
-made = evaluation.rounding.rounded_model(
+made = evaluation.rounding.quantized(
     model, evaluation.stored_as(Affine(Scheme(4, clipping="mse")))
 )
 with torch.no_grad():

@@ -878,7 +878,7 @@ def with_longer_rulers(granularity, factor):
         scales, _ = affine.choose_qparams(factor * w, scheme)
         return affine.decode(affine.encode(w, scales, None, scheme), scales)
 
-    return evaluation.Method("", fp16, rounded)
+    return evaluation.Method("", fp16, evaluation.each_weight(rounded))
 
 
 # %%
@@ -889,7 +889,7 @@ nats = {}
 for label, granularity in (("per channel", "channel"), ("group of 64", 64)):
     for factor in factors:
         method = with_longer_rulers(granularity, factor)
-        copy = evaluation.rounding.rounded_model(model, method)
+        copy = evaluation.rounding.quantized(model, method)
         nats[label, factor] = evaluation.likelihood(copy, texts).nll
         more = (nats[label, factor] - fp32_nats.nll).sum() / fp32_nats.tokens.sum()
         kl = evaluation.divergence(copy, model, texts[:20]).nats.value

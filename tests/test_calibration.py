@@ -24,6 +24,16 @@ def batches(model, count: int = 3) -> list[torch.Tensor]:
     ]
 
 
+def walked(model, batches, **steps) -> dict[str, Inputs]:
+    """The inputs of each layer, layer by layer, nothing changed."""
+    return {
+        name: group.inputs
+        for layer in calibration.layer_by_layer(model, batches, **steps)
+        for group in layer.groups()
+        for name in group.linears
+    }
+
+
 def read(model, name: str, batches: list[torch.Tensor]) -> torch.Tensor:
     """All that a layer reads, (tokens, features)."""
     found = []
@@ -88,10 +98,7 @@ def test_a_sample_is_spread_evenly_over_the_tokens(lengths):
 
 def test_layer_by_layer_sees_what_observe_sees_where_nothing_is_changed(model):
     text, before = batches(model), copy.deepcopy(model)
-    seen, plain = {}, calibration.observe(model, text)
-    calibration.layer_by_layer(
-        model, text, lambda name, layer, inputs: seen.setdefault(name, inputs) and None
-    )
+    seen, plain = walked(model, text), calibration.observe(model, text)
     assert sorted(seen) == sorted(plain)
     for name, inputs in seen.items():
         assert torch.equal(inputs.gram, plain[name].gram), name
@@ -102,14 +109,13 @@ def test_layer_by_layer_sees_what_observe_sees_where_nothing_is_changed(model):
 def test_each_layer_reads_what_those_before_it_have_become(model):
     """Also within a decoder layer: o after q, k, v; down after gate and up."""
     text, seen = batches(model), {}
-
-    def halved(name, layer, inputs):
-        seen[name] = inputs
-        made = copy.deepcopy(layer)
-        made.weight.data /= 2
-        return made
-
-    calibration.layer_by_layer(model, text, halved)
+    for layer in calibration.layer_by_layer(model, text):
+        for group in layer.groups():
+            for name, linear in group.linears.items():
+                seen[name] = group.inputs
+                made = copy.deepcopy(linear)
+                made.weight.data /= 2
+                layer.put(name, made)
     changed = calibration.observe(model, text)
     for name, inputs in seen.items():
         assert torch.equal(inputs.gram, changed[name].gram), name
@@ -128,10 +134,7 @@ def test_a_layer_can_be_filled_when_its_turn_comes():
         layer.to_empty(device="cpu").load_state_dict(whole.get_submodule(name).state_dict())
         filled.append(name)
 
-    seen = {}
-    calibration.layer_by_layer(
-        lazy, text, lambda name, layer, inputs: seen.setdefault(name, inputs) and None, before=fill
-    )
+    seen = walked(lazy, text, before=fill)
     assert filled == [name for name, _ in surgery.decoder_layers(whole)]
     plain = calibration.observe(whole, text)
     assert all(torch.equal(seen[name].gram, plain[name].gram) for name in plain)
@@ -142,23 +145,51 @@ def test_text_that_is_missing_is_said():
     with pytest.raises(ValueError, match="batches is empty"):
         calibration.observe(model, [])
     with pytest.raises(ValueError, match="batches is empty"):
-        calibration.layer_by_layer(model, [], lambda *_: None)
+        next(calibration.layer_by_layer(model, []))
     mlp = model.model.layers[1].mlp
     mlp.forward = lambda x: mlp.gate_proj(x)[..., : x.shape[-1]]
     with pytest.raises(
         ValueError, match=r"reaches no model\.layers\.1\.mlp\.up_proj, model\.layers\.1\.mlp\.down"
     ):
-        calibration.layer_by_layer(model, batches(model), lambda *_: None)
+        walked(model, batches(model))
 
 
 def test_nothing_stays_hooked_where_quantizing_fails():
     model = trials.small_model("llama", "fp32").eval()
     before = model(input_ids=torch.arange(5)[None]).logits
-
-    def fails(*_):
-        raise RuntimeError("no")
-
     with pytest.raises(RuntimeError):
-        calibration.layer_by_layer(model, batches(model), fails)
+        for layer in calibration.layer_by_layer(model, batches(model)):
+            for _ in layer.groups():
+                raise RuntimeError
     assert not any(module._forward_pre_hooks or "forward" in vars(module) for module in model.modules())
     assert torch.equal(model(input_ids=torch.arange(5)[None]).logits, before)
+
+
+def test_a_layer_that_is_used_twice_is_seen_twice():
+    """What it is given the second time counts, too; only what comes after that is not run."""
+    model = trials.small_model("llama", "fp32").eval()
+    mlp = model.model.layers[1].mlp
+    mlp.forward = lambda x: mlp.down_proj(mlp.up_proj(x) * mlp.gate_proj(x)) + mlp.down_proj(mlp.up_proj(-x))
+    seen, plain = walked(model, batches(model)), calibration.observe(model, batches(model))
+    for each in ("up", "gate", "down"):
+        name = f"model.layers.1.mlp.{each}_proj"
+        assert torch.equal(seen[name].gram, plain[name].gram) and seen[name].tokens == plain[name].tokens
+
+
+def test_all_of_a_layer_at_once_without_gram_matrices(model):
+    text = batches(model)
+    plain = calibration.observe(model, text)
+    for layer in calibration.layer_by_layer(model, text):
+        for group in layer.observe():
+            for name in group.linears:
+                assert group.inputs.gram is None and torch.equal(group.inputs.absmax, plain[name].absmax)
+
+
+def test_sources_have_full_names_and_are_tried_on_one_sequence(monkeypatch):
+    model, seen = trials.small_model("qwen2", "fp32").eval(), []
+    model.model.layers[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[0]))
+    layer = next(calibration.layer_by_layer(model, batches(model)))
+    seen.clear()
+    names = [source.name for source in layer.sources()]
+    assert set(seen) == {1} and "model.layers.0.self_attn.v_proj" in names
+    assert [norm.name for norm in layer.norms()] == names[:2]

@@ -146,7 +146,7 @@ def test_the_board_prints_what_it_holds(board):
 def test_a_rounded_copy_leaves_the_model_alone(loaded):
     model = loaded[0]
     before = model.model.layers[0].mlp.up_proj.weight.clone()
-    made = rounding.rounded_model(model, rounding.whole_numbers(4, "channel"))
+    made = rounding.quantized(model, rounding.whole_numbers(4, "channel"))
     rounded = made.model.layers[0].mlp.up_proj.weight
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, before)
     assert torch.equal(rounded, affine.quantize(before, affine.Scheme(4)).dequantize())

@@ -76,6 +76,23 @@ def test_memory_knows_no_model():
         ("quantized_linear.py", {"weight_formats"}),
         ("quantized_model.py", {"quantized_linear", "surgery", "weight_formats"}),
         ("outliers.py", {"calibration", "surgery"}),
+        ("int8_linear.py", {"affine", "llm_int8", "quantized_linear", "w8a8"}),
+        (
+            "ptq.py",
+            {
+                "affine",
+                "awq",
+                "calibration",
+                "gptq",
+                "int8_linear",
+                "llm_int8",
+                "quantized_linear",
+                "quantized_model",
+                "smoothquant",
+                "surgery",
+                "weight_formats",
+            },
+        ),
         ("runtime.py", {"memory"}),
         (
             "evaluation",

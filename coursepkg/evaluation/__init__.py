@@ -13,7 +13,7 @@ from coursepkg.evaluation.generation import answers, go_on
 from coursepkg.evaluation.options import option_scores
 from coursepkg.evaluation.perplexity import Likelihood, documents, likelihood, windows
 from coursepkg.evaluation.questions import Question
-from coursepkg.evaluation.rounding import Method, lloyd_max, stored_as, whole_numbers
+from coursepkg.evaluation.rounding import Method, each_weight, lloyd_max, stored_as, whole_numbers
 from coursepkg.intervals import Interval
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "chosen_options",
     "divergence",
     "documents",
+    "each_weight",
     "go_on",
     "leaderboard",
     "likelihood",

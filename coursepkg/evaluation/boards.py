@@ -142,7 +142,7 @@ def leaderboard(
     methods: Sequence[Method] | None = None,
     before: Callable[[Method], None] = lambda method: None,
 ) -> Leaderboard:
-    """Let a model take the exam once for each method of rounding its weights.
+    """Let a model take the exam once for each method of quantizing it.
 
     methods: by default rounding.first_board. before: called with each method first. Raises ValueError where two methods have
     one name.
@@ -153,7 +153,7 @@ def leaderboard(
     texts = pieces(model, tokenizer, exam) if exam.texts else None
     for method in methods:
         before(method)
-        made = rounding.rounded_model(model, method)
+        made = rounding.quantized(model, method)
         first = made if first is None else first
         marks = take(made, tokenizer, exam)
         kl = divergence(made, first, texts) if texts else None

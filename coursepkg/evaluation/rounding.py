@@ -1,4 +1,4 @@
-"""Ways to round a model's weights, each a name, the format that is stored, and the weights that come back from it."""
+"""Ways to quantize a model, each a name, the format that its weights are stored in, and what is done to it."""
 
 import copy
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from coursepkg.weight_formats import Affine, Blocks, WeightFormat
 
 @dataclass(frozen=True)
 class Method:
-    """Rounding of the Linear layers' weights; embeddings, head and norms keep `rest`.
+    """Quantization of the Linear layers; embeddings, head and norms keep `rest`.
 
-    rounded: weight (out_features, in_features), float32, to what is read back from storage; None keeps it.
+    format: how the Linear layers' weights are stored. change: does it to a model in float32, in place; None leaves it as it is.
     compute: the dtype in which the model then computes.
     """
 
     name: str
     format: StorageFormat
-    rounded: Callable[[torch.Tensor], torch.Tensor] | None
+    change: Callable[[Any], Any] | None
     rest: StorageFormat = FP16
     compute: torch.dtype = torch.float32
 
@@ -35,7 +35,18 @@ def stored_as(kind: WeightFormat, name: str | None = None) -> Method:
     def rounded(weight: torch.Tensor) -> torch.Tensor:
         return kind.dequantize(kind.quantize(weight), weight.shape, weight.dtype)
 
-    return Method(name or kind.name, kind.storage(), rounded)
+    return Method(name or kind.name, kind.storage(), each_weight(rounded))
+
+
+def each_weight(rounded: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any], None]:
+    """What a Method does that looks at one weight after the other: (out_features, in_features), float32, to what is read back."""
+
+    @torch.no_grad()
+    def change(model: Any) -> None:
+        for _, layer in linears(model):
+            layer.weight.copy_(rounded(layer.weight.detach()))
+
+    return change
 
 
 def whole_numbers(bits: int, granularity: affine.Granularity) -> Method:
@@ -89,16 +100,14 @@ def expected_order() -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def rounded_model(model: Any, method: Method) -> Any:
-    """A copy of the model with its Linear layers' weights rounded. The model itself is left as it is.
+def quantized(model: Any, method: Method) -> Any:
+    """A copy of the model with a method applied. The model itself is left as it is.
 
     model: with the weights to start from, best in float32: what 16 bits have lost already does not come back.
     """
     made = copy.deepcopy(model).float()
-    with torch.no_grad():
-        for _, layer in linears(made):
-            if method.rounded is not None:
-                layer.weight.copy_(method.rounded(layer.weight.detach()))
+    if method.change is not None:
+        method.change(made)
     return made.to(method.compute).eval()
 
 

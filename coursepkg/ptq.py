@@ -1,0 +1,205 @@
+"""Post-training quantization of whole models: what `gptq`, `awq`, `smoothquant`, `w8a8` and `llm_int8` do to one layer, done to all.
+
+Every function changes a causal LM of transformers in place; load it in float32 where it fits. What looks at text does so one decoder
+layer at a time (`calibration.layer_by_layer`), whose `device` and `before` are passed on. `batches` are token ids, int64
+(sequences, length), without padding.
+
+    ptq.gptq(model, batches, Scheme(4, granularity=64))
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from coursepkg import affine, smoothquant, surgery
+from coursepkg import awq as awq_of
+from coursepkg import gptq as gptq_of
+from coursepkg.affine import Granularity, Quantized, Scheme
+from coursepkg.awq import Search
+from coursepkg.calibration import Group, layer_by_layer, observe
+from coursepkg.int8_linear import LlmInt8Linear, W8A8Linear
+from coursepkg.llm_int8 import THRESHOLD
+from coursepkg.quantized_linear import QuantizedLinear
+from coursepkg.quantized_model import more_than_linear, quantize_model
+from coursepkg.surgery import Source
+from coursepkg.weight_formats import Affine
+
+Batches = Sequence[torch.Tensor]
+
+
+def gptq(
+    model: Any,
+    batches: Batches,
+    scheme: Scheme,
+    act_order: bool = False,
+    static_groups: bool = False,
+    damping: float = 0.01,
+    **steps: Any,
+) -> list[str]:
+    """Quantize all Linear layers but the head with GPTQ, each with the inputs that the quantized ones before it give.
+
+    scheme, act_order, static_groups, damping: as in `gptq.quantize`. steps: `device`, `before`. Returns the names. Raises ValueError, with the model as
+    it was, for a layer that is more than a torch.nn.Linear or that the scheme does not fit; and with the layer's name as `gptq.quantize` does.
+    """
+    _check(model, scheme)
+    done = []
+    for layer in layer_by_layer(model, batches, **steps):
+        for group in layer.groups():
+            for name, made in _gptq(group, scheme, act_order, static_groups, damping):
+                kind, linear = Affine(scheme), group.linears[name]
+                layer.put(
+                    name, QuantizedLinear(kind.store(made), tuple(linear.weight.shape), kind, linear.bias)
+                )
+                done.append(name)
+    return done
+
+
+def _gptq(group: Group, scheme: Scheme, *options: Any) -> list[tuple[str, Quantized]]:
+    """The layers of a group, quantized; all outputs at once, where each has scales of its own."""
+    names, layers = list(group.linears), list(group.linears.values())
+    together = [[layer] for layer in layers] if scheme.granularity == "tensor" else [layers]
+    try:
+        made = [
+            _apart(
+                gptq_of.quantize(
+                    torch.cat([layer.weight.detach() for layer in each]), group.inputs.gram, scheme, *options
+                ),
+                each,
+            )
+            for each in together
+        ]
+    except ValueError as error:
+        raise ValueError(f"{', '.join(names)}: {error}") from error
+    return list(zip(names, [one for each in made for one in each], strict=True))
+
+
+def _apart(made: Quantized, layers: list[torch.nn.Linear]) -> list[Quantized]:
+    """The rows of each layer."""
+    if len(layers) == 1:
+        return [made]
+    rows = [len(layer.weight) for layer in layers]
+    zeros = [None] * len(rows) if made.zero_point is None else made.zero_point.split(rows)
+    return [
+        Quantized(codes, scale, zero, made.scheme)
+        for codes, scale, zero in zip(made.codes.split(rows), made.scale.split(rows), zeros, strict=True)
+    ]
+
+
+def awq(
+    model: Any, batches: Batches, scheme: Scheme, grid: int = 20, clip: bool = True, **steps: Any
+) -> dict[str, Search]:
+    """Quantize all Linear layers but the head with AWQ: `salience`, then rounding to the scheme. Returns and raises what that does."""
+    found = salience(model, batches, scheme, grid, clip, **steps)
+    quantize_model(model, Affine(scheme))
+    return found
+
+
+def salience(
+    model: Any, batches: Batches, scheme: Scheme, grid: int = 20, clip: bool = True, **steps: Any
+) -> dict[str, Search]:
+    """AWQ's part before the rounding: fold the best scales into what comes before each group of Linear layers, and clip their weights.
+
+    Nothing is rounded yet; with clip=False the model computes what it did. What comes after may be rounding to the scheme (`awq`) or GPTQ.
+    Layers with nothing before them that can be scaled (`surgery.sources`) keep their scales. Returns the searches, by the names of the sources.
+    steps: `device`, `before`. Raises ValueError, with the model as it was, for a layer that is more than a torch.nn.Linear or that the scheme does not fit.
+    """
+    _check(model, scheme)
+    found = {}
+    for layer in layer_by_layer(model, batches, **steps):
+        groups = layer.observe()
+        for source in layer.sources():
+            if (group := _fed(source, groups)) is not None:
+                found[source.name] = _fold(source, group, scheme, grid)
+        if clip:
+            for group in layer.observe():
+                for linear in group.linears.values():
+                    linear.weight.data.copy_(awq_of.clip(linear.weight, group.inputs.sample, scheme, grid))
+    return found
+
+
+def _fed(source: Source, groups: list[Group]) -> Group | None:
+    """The group whose layers are all that read a source, or None."""
+    names = {name for name, _ in source.readers}
+    return next((group for group in groups if set(group.linears) == names), None)
+
+
+def _fold(source: Source, group: Group, scheme: Scheme, grid: int) -> Search:
+    """Search for a group's scales and fold them into its source. Inputs that come from one channel of it share theirs."""
+    weights = [linear.weight for linear in group.linears.values()]
+    seen, count = group.inputs.mean_abs, len(source.module.weight)
+    place = source.channels.to(seen.device)
+    shared = seen.new_zeros(count).index_add_(0, place, seen) / place.bincount(minlength=count).clamp(min=1)
+    found = awq_of.search(weights, shared[place], group.inputs.sample, scheme, grid)
+    source.scale(1 / found.scales.new_ones(count).index_copy_(0, place, found.scales))
+    return found
+
+
+def smooth(model: Any, batches: Batches, alpha: float = 0.5, **steps: Any) -> dict[str, torch.Tensor]:
+    """SmoothQuant's part before the rounding: fold s into the norms that Linear layers read, and into these. The model computes what it did.
+
+    alpha: as in `smoothquant.smoothing`. steps: `device`, `before`. Returns s for each norm, by name. Raises NotPreserved where a norm's gain is
+    no plain factor, and ValueError as `smoothquant.smoothing` does.
+    """
+    found = {}
+    for layer in layer_by_layer(model, batches, **steps):
+        groups = layer.observe()
+        for norm in layer.norms():
+            weights = [linear.weight for _, linear in norm.readers]
+            inputs = next(each.inputs for each in groups if norm.readers[0][0] in each.linears)
+            found[norm.name] = smoothquant.smoothing(inputs.absmax, weights, alpha)
+            norm.scale(1 / found[norm.name])
+    return found
+
+
+def w8a8(
+    model: Any,
+    weights: Granularity = "channel",
+    activations: Granularity = "channel",
+    batches: Batches | None = None,
+) -> list[str]:
+    """Let all Linear layers but the head multiply in 8 bits. The names that were swapped.
+
+    weights, activations: "channel" (each output; each token) or "tensor". batches: text from which a static scale for each layer's
+    activations is measured; without it scales are those of the tokens that come. Raises ValueError as `W8A8Linear.of` does, and for
+    a layer that is more than a torch.nn.Linear; then the model is as it was.
+    """
+    inputs = {} if batches is None else observe(model, batches, gram=False)
+
+    def convert(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
+        absmax = inputs[name].absmax.max().item() if inputs else None
+        return W8A8Linear.of(layer, weights, activations, absmax)
+
+    return surgery.swap(model, _plain(model, convert))
+
+
+def llm_int8(model: Any, threshold: float | None = THRESHOLD) -> list[str]:
+    """Let all Linear layers but the head compute as LLM.int8() does. The names that were swapped.
+
+    threshold: as in `llm_int8.linear`. Raises ValueError for a layer that is more than a torch.nn.Linear, and where fp16 cannot hold a
+    weight; then the model is as it was.
+    """
+    return surgery.swap(model, _plain(model, lambda name, layer: LlmInt8Linear.of(layer, threshold)))
+
+
+def _plain(
+    model: Any, convert: Callable[[str, torch.nn.Linear], torch.nn.Module]
+) -> Callable[[str, torch.nn.Linear], torch.nn.Module]:
+    """`convert`, which refuses what is more than a torch.nn.Linear."""
+
+    def careful(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
+        if reason := more_than_linear(model, name, layer):
+            raise ValueError(reason)
+        return convert(name, layer)
+
+    return careful
+
+
+def _check(model: Any, scheme: Scheme) -> None:
+    """Raises ValueError, with a layer's name, where one is more than a torch.nn.Linear or the scheme does not fit its shape."""
+
+    def convert(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
+        affine.block_shape(tuple(layer.weight.shape), scheme.granularity)
+        return layer
+
+    surgery.swap(model, _plain(model, convert))
