@@ -7,10 +7,11 @@
 `coursepkg train-lm FOLDER` trains it anew.
 """
 
+from coursepkg.courselm.calibration_text import calibration
 from coursepkg.courselm.checkpoint import card, record
 from coursepkg.courselm.encyclopedia import world
 from coursepkg.courselm.exams import exam
 from coursepkg.courselm.handbooks import CLIENTS, handbook
 from coursepkg.courselm.text import question
 
-__all__ = ["CLIENTS", "card", "exam", "handbook", "question", "record", "world"]
+__all__ = ["CLIENTS", "calibration", "card", "exam", "handbook", "question", "record", "world"]
