@@ -5,10 +5,14 @@ tr((W − Ŵ) H (W − Ŵ)ᵀ) with the Gram matrix H = Σ xᵀ x. Where inputs 
 answered in others: GPTQ moves the columns that are not rounded yet, by what is best for this sum.
 
 Once column i has been rounded, the others are best moved by −(w_i − ŵ_i) [H⁻¹]_ij / [H⁻¹]_ii (the optimal brain surgeon), with
-H⁻¹ taken over the columns that are left. All the rows that this needs are those of the Cholesky factor of H⁻¹. They are had
-without an inverse of H, too: with H = R D Rᵀ, R upper triangular with ones on its diagonal and D diagonal, they are R⁻¹.
+H⁻¹ taken over the columns that are left. All the rows that this needs are those of the Cholesky factor of H⁻¹, which `moves`
+gives. They are had without an inverse of H, too: with H = R D Rᵀ, R upper triangular with ones on its diagonal and D diagonal,
+they are R⁻¹.
 
-Source: Frantar et al. 2023, "GPTQ", section 3 and Algorithm 1.
+`quantize` needs no inverse at all. For a row e = w − ŵ of what has been lost, the sum is Σ_j D_jj (e R)_j², and (e R)_j = e_j + Σ_{i<j} e_i R_ij:
+column j is best rounded at w_j + Σ_{i<j} e_i R_ij. That is where the paper's moves bring it by the time its turn comes.
+
+Source: Frantar et al. 2023, "GPTQ", equation 2 and section 4 with Algorithm 1.
 """
 
 import warnings
@@ -55,17 +59,17 @@ def quantize(
     infinities and NaN, a damping that is not above 0, and where no damping helps.
     """
     _check(weight, gram, damping)
-    moved = weight.detach().T.to(gram.device, torch.float32).clone(memory_format=torch.contiguous_format)
+    columns = weight.detach().T.to(gram.device, torch.float32).clone(memory_format=torch.contiguous_format)
     diagonal = gram.diagonal()
-    moved[diagonal == 0] = 0
+    columns[diagonal == 0] = 0
     rulers = _Rulers(scheme, tuple(weight.shape))
-    if act_order or static_groups:
-        for first in range(0, len(moved), rulers.size):
-            rulers.choose(first, moved)
+    known = len(columns) if act_order or static_groups else 1
+    for first in range(0, known, rulers.size):
+        rulers.choose(first, columns[first : first + rulers.size])
     if act_order:
         order = diagonal.argsort(descending=True, stable=True)
-        moved, gram, rulers.order = moved[order], gram[order][:, order], order.tolist()
-    codes = _Rounding(moved, moves(gram, damping), rulers).run()
+        columns, gram, rulers.order = columns[order], gram[order][:, order], order.tolist()
+    codes = _Rounding(columns, _factor(gram, damping).float(), rulers).run()
     if act_order:
         codes = torch.empty_like(codes).index_copy_(0, order, codes)
     return Quantized(codes.T.contiguous(), *rulers.made(), scheme)
@@ -77,6 +81,13 @@ def moves(gram: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
     U is the Cholesky factor of the damped H⁻¹ (the upper one), each row divided by its diagonal. gram, damping: as in `quantize`, which
     says what is raised.
     """
+    upper = _factor(gram, damping)
+    _invert(upper)
+    return upper.float()
+
+
+def _factor(gram: torch.Tensor, damping: float) -> torch.Tensor:
+    """R of the damped H = R D Rᵀ, in the Gram matrix's dtype."""
     diagonal = gram.diagonal()
     mean = diagonal.mean()
     if not mean > 0:
@@ -89,14 +100,13 @@ def moves(gram: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
         if not failed:
             upper = lower.flip(0, 1)
             upper /= upper.diagonal().clone()
-            _invert(upper)
-            return upper.float()
+            return upper
         if power + 1 < TRIES:
             warnings.warn(
                 f"the Gram matrix is not positive definite with damping {share:g}; trying {10 * share:g}. More or more varied "
                 "calibration text helps",
                 MoreDamping,
-                stacklevel=3,
+                stacklevel=4,
             )
     raise ValueError(
         f"the Gram matrix is not positive definite even with damping {share:g}: it is no sum of xᵀ x"
@@ -123,12 +133,17 @@ def _check(weight: torch.Tensor, gram: torch.Tensor, damping: float) -> None:
         )
     if gram.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"the Gram matrix must be float32 or float64, not {gram.dtype}: it is a long sum")
-    if not (weight.isfinite().all() and gram.isfinite().all()):
+    if not (_finite(weight) and _finite(gram)):
         raise ValueError("the weight or the Gram matrix holds infinities or NaN")
     if (gram.diagonal() < 0).any():
         raise ValueError("the Gram matrix has a negative diagonal: it is no sum of xᵀ x")
     if not damping > 0:
         raise ValueError(f"damping must be above 0, not {damping}")
+
+
+def _finite(x: torch.Tensor) -> bool:
+    """Whether no value is infinite or NaN. (Both are found in the extremes, which are had without a copy.)"""
+    return not x.numel() or all(end.isfinite() for end in x.aminmax())
 
 
 class _Rulers:
@@ -143,21 +158,17 @@ class _Rulers:
         self.found: dict[int, tuple[torch.Tensor, torch.Tensor | None]] = {}
         self.order: list[int] | None = None
 
-    def choose(self, first: int, moved: torch.Tensor) -> None:
-        """From the rows of `moved` that are the block's columns."""
-        block = moved[first : first + self.size].T
+    def choose(self, first: int, columns: torch.Tensor) -> None:
+        """Those of the block that starts at column `first`, from its columns (size, out_features)."""
         granularity = "tensor" if self.scheme.granularity == "tensor" else "channel"
         self.found[first // self.size] = affine.choose_qparams(
-            block, replace(self.scheme, granularity=granularity)
+            columns.T, replace(self.scheme, granularity=granularity)
         )
 
-    def of(self, place: int, moved: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Those of the column whose turn it is, a value for each output; chosen now, where it is its block's first."""
+    def of(self, place: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Those of the column whose turn it is, a value for each output."""
         column = place if self.order is None else self.order[place]
-        at = column // self.size
-        if at not in self.found:
-            self.choose(column, moved)
-        scale, zero_point = self.found[at]
+        scale, zero_point = self.found[column // self.size]
         return scale[:, 0].float(), None if zero_point is None else zero_point[:, 0]
 
     def made(self) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -169,39 +180,48 @@ class _Rulers:
 class _Rounding:
     """One weight's way through the rule. Everything has a row for each input, in the order in which they are rounded.
 
-    moved: the weight, each column moved by what those before it have lost; a column that is done holds what it lost.
-    Neighbours are moved at once, columns further away by products of matrices, for halves of halves of the columns. (The
+    lost: the weight as it was; a column that is done holds what it has lost. best: where each column is best rounded, for what the columns
+    before it have lost so far. factor: R.
+    Neighbours hear of a loss at once, columns further away by products of matrices, for halves of halves of the columns. (The
     paper's lazy batches hold back what goes beyond 128 columns; this is the same at every size.)
     """
 
-    def __init__(self, moved: torch.Tensor, moves: torch.Tensor, rulers: _Rulers) -> None:
-        self.moved, self.moves, self.rulers = moved, moves, rulers
-        self.codes = torch.empty(moved.shape, dtype=rulers.scheme.code_dtype, device=moved.device)
+    def __init__(self, columns: torch.Tensor, factor: torch.Tensor, rulers: _Rulers) -> None:
+        self.lost, self.best, self.factor, self.rulers = columns, columns.clone(), factor, rulers
+        self.codes = torch.empty(columns.shape, dtype=rulers.scheme.code_dtype, device=columns.device)
 
     def run(self) -> torch.Tensor:
         """The codes."""
-        self._round(0, len(self.moved))
+        self._round(0, len(self.lost))
         return self.codes
 
     def _round(self, first: int, end: int) -> None:
-        """Round the columns from `first` to `end`, which have been moved by all that earlier ones lost."""
+        """Round the columns from `first` to `end`, which have heard of all that earlier ones lost."""
         size = self.rulers.size
+        if first // size not in self.rulers.found:
+            self.rulers.choose(first, self._moved(first, first + size))
         if end - first <= min(LEAF, size):
             self._one_by_one(first, end)
             return
         blocks = -(-(end - first) // size)
         middle = first + (blocks // 2 * size if blocks > 1 else (end - first) // 2)
         self._round(first, middle)
-        self.moved[middle:end].addmm_(
-            self.moves[first:middle, middle:end].T, self.moved[first:middle], alpha=-1
-        )
+        self.best[middle:end].addmm_(self.factor[first:middle, middle:end].T, self.lost[first:middle])
         self._round(middle, end)
 
     def _one_by_one(self, first: int, end: int) -> None:
         for i in range(first, end):
-            scale, zero_point = self.rulers.of(i, self.moved)
-            codes = affine.nearest_codes(self.moved[i], scale, zero_point, self.rulers.scheme)
+            scale, zero_point = self.rulers.of(i)
+            codes = affine.nearest_codes(self.best[i], scale, zero_point, self.rulers.scheme)
             self.codes[i] = codes
-            self.moved[i] -= affine.values(codes, scale, zero_point)
+            self.lost[i] -= affine.values(codes, scale, zero_point)
             if i + 1 < end:
-                self.moved[i + 1 : end].addr_(self.moves[i, i + 1 : end], self.moved[i], alpha=-1)
+                self.best[i + 1 : end].addr_(self.factor[i, i + 1 : end], self.lost[i])
+
+    def _moved(self, first: int, end: int) -> torch.Tensor:
+        """A block's columns as the paper has moved them before the first of them is rounded: all of them can still answer, so that
+        what moves one moves those after it, too."""
+        block = slice(first, end)
+        moves = self.factor[block, block].clone()
+        _invert(moves)
+        return torch.addmm(self.lost[block], moves.T, self.best[block] - self.lost[block])
