@@ -70,15 +70,28 @@ def unpack(packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
 def pack_words(codes: torch.Tensor, bits: int) -> torch.Tensor:
     """As `pack`, in 32-bit words (…, ceil(n · bits / 32)), int32: compressed-tensors' `weight_packed` of a weight's
     codes (out_features, in_features), moved up to be unsigned."""
-    made = pack(codes, bits)
-    made = torch.nn.functional.pad(made, (0, -made.shape[-1] % 4))
-    return made.view(torch.int32) if made.numel() else made.to(torch.int32)
+    return to_words(pack(codes, bits))
 
 
 def unpack_words(words: torch.Tensor, bits: int, count: int) -> torch.Tensor:
     """The first `count` codes of each row of words, uint8."""
+    return unpack(from_words(words, bits, count), bits, count)
+
+
+def to_words(packed: torch.Tensor) -> torch.Tensor:
+    """Rows of bytes as rows of 32-bit words, int32, the last one filled up with 0; where they fill it, nothing is copied, if
+    the bytes lie at a place where words may begin."""
+    missing = -packed.shape[-1] % 4
+    made = torch.nn.functional.pad(packed, (0, missing)) if missing else packed.contiguous()
+    if not made.numel():
+        return made.to(torch.int32)
+    return (made.clone() if made.storage_offset() % 4 else made).view(torch.int32)
+
+
+def from_words(words: torch.Tensor, bits: int, count: int) -> torch.Tensor:
+    """The bytes, uint8, of the first `count` codes of each row of words."""
     made = words.contiguous().view(torch.uint8) if words.numel() else words.to(torch.uint8)
-    return unpack(made[..., : packed_bytes(count, bits)], bits, count)
+    return made[..., : packed_bytes(count, bits)].contiguous()
 
 
 def pack_gptq(codes: torch.Tensor, bits: int) -> torch.Tensor:

@@ -75,6 +75,18 @@ def test_memory_knows_no_model():
         ),
         ("quantized_linear.py", {"weight_formats"}),
         ("quantized_model.py", {"quantized_linear", "surgery", "weight_formats"}),
+        (
+            "export",
+            {
+                "affine",
+                "export",
+                "packing",
+                "quantized_linear",
+                "quantized_model",
+                "surgery",
+                "weight_formats",
+            },
+        ),
         ("outliers.py", {"calibration", "surgery"}),
         ("int8_linear.py", {"affine", "llm_int8", "quantized_linear", "w8a8"}),
         (
