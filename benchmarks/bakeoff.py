@@ -11,7 +11,8 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,19 @@ from coursepkg.codebooks import Codebook, normal_float
 from coursepkg.courselm.calibration_text import DOMAINS
 from coursepkg.evaluation import Interval, Method
 from coursepkg.evaluation.exam import pieces
-from coursepkg.weight_formats import Affine, Blocks
+from coursepkg.weight_formats import Affine, Blocks, WeightFormat
 
 OUTPUT = Path(__file__).resolve().parents[1] / "coursepkg" / "results"
 PACKAGES = ("torch", "transformers")
 SEEDS = range(5)
 GROUP, TOKENS = 64, 16_384
+LENGTHS = (2_048, 8_192, 65_536)
+
+Row = dict[str, Any]
+#: What was counted of one model, by question or by text.
+Run = dict[str, np.ndarray]
+#: What a row is about, and what measures the rest of it.
+Table = Iterator[tuple[Row, Callable[[], Row]]]
 
 
 def main() -> None:
@@ -40,14 +48,22 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--only", choices=list(TABLES), help="one table, not all")
+    parser.add_argument("--again", action="store_true", help="measure rows anew that are there")
     given = parser.parse_args()
     for name, table in TABLES.items():
         if given.only in (None, name):
-            rows = []
-            for row in table(Judge()):
+            path = given.output / f"{name}.json"
+            kept = (
+                []
+                if given.again or not path.is_file()
+                else json.loads(path.read_text(encoding="utf-8"))["rows"]
+            )
+            rows: list[Row] = []
+            for what, measure in table():
+                row = next((each for each in kept if what.items() <= each.items()), None) or what | measure()
                 rows.append(row)
                 print(f"{name}: {row}", flush=True)
-                write(given.output / f"{name}.json", rows)
+                write(path, rows + kept[len(rows) :])
 
 
 @dataclass
@@ -60,7 +76,7 @@ class Judge:
 
     def __post_init__(self) -> None:
         self.model, self.tokenizer = load_model(dtype=torch.float32)
-        self.exam = courselm.exam()
+        self.exam = replace(courselm.exam(), free=())  # the questions with options and the texts
         self.pieces = pieces(self.model, self.tokenizer, self.exam)
         if self.planted:
             outliers.plant(self.model, courselm.calibration(self.tokenizer, 1, seed=99)[0])
@@ -68,7 +84,7 @@ class Judge:
     def text(self, seed: int, tokens: int = TOKENS, domain: str = DOMAINS[0]) -> list[torch.Tensor]:
         return courselm.calibration(self.tokenizer, tokens, seed, domain)
 
-    def scores(self, method: Method) -> dict[str, np.ndarray]:
+    def scores(self, method: Method) -> Run:
         """Of one model: right answers, and by text the sums of KL divergence and of negative log-likelihood; and the seconds it took."""
         start = time.perf_counter()
         made = evaluation.rounding.quantized(self.model, method)
@@ -82,14 +98,14 @@ class Judge:
 class Scores:
     """Those of one method over its texts to calibrate with."""
 
-    def __init__(self, runs: list[dict[str, np.ndarray]]) -> None:
+    def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
 
     def mean(self, what: str) -> np.ndarray:
         """By question or text, the mean over the runs."""
         return np.mean([run[what] for run in self.runs], axis=0)
 
-    def row(self, against: "Scores | None" = None) -> dict[str, Any]:
+    def row(self, against: "Scores | None" = None) -> Row:
         """Intervals of the mean over the runs, and each run's value. against: what the differences are from, paired."""
         tokens = self.mean("tokens")
         nats = intervals.ratio(self.mean("nll"), tokens)
@@ -118,71 +134,78 @@ def contestants(scheme: Scheme) -> dict[str, Change]:
     """What is done to a model with some text to look at."""
 
     def both(model: Any, text: list[torch.Tensor]) -> None:
-        ptq.salience(model, text, scheme, clip=False)
-        ptq.gptq(model, text, scheme, act_order=True)
-
-    def clipped(model: Any, text: list[torch.Tensor]) -> None:
         ptq.salience(model, text, scheme)
         ptq.gptq(model, text, scheme, act_order=True)
 
     return {
         "GPTQ": lambda model, text: ptq.gptq(model, text, scheme),
         "GPTQ, act order": lambda model, text: ptq.gptq(model, text, scheme, act_order=True),
-        "AWQ, scales only": lambda model, text: ptq.awq(model, text, scheme, clip=False),
         "AWQ": lambda model, text: ptq.awq(model, text, scheme),
-        "AWQ scales + GPTQ, act order": both,
-        "AWQ + GPTQ, act order": clipped,
+        "AWQ + GPTQ, act order": both,
     }
 
 
-def bakeoff(judge: Judge) -> Iterator[dict[str, Any]]:
-    """Which method is best, at 4 and 3 bits: on the model as it is, and with outliers planted."""
-    for model in ("as trained", "outliers planted"):
-        judge = Judge() if model == "as trained" else Judge(planted=True)
-        for bits in (4, 3):
-            scheme = Scheme(bits, granularity=GROUP, scale_dtype=torch.float16)
-            kind = Affine(scheme)
-            nf = Blocks(Codebook(f"NF{bits}", normal_float(bits)), block_size=2 * GROUP)
-            fixed = {
-                "rounding": evaluation.stored_as(kind),
-                f"NF{bits}, block of 128": evaluation.stored_as(nf),
-            }
-            rounding = None
-            for name, method in fixed.items():
-                found = Scores([judge.scores(method)])
-                rounding = rounding or found
-                effective = evaluation.rounding.effective_bits(judge.model, method)
-                yield {"model": model, "bits": bits, "name": name, "effective_bits": effective} | found.row(
-                    rounding
+def bakeoff() -> Table:
+    """Which method is best: on the model as it is, at 4 and 3 bits, and at 4 with outliers planted."""
+    for model, bits in (("as trained", 4), ("as trained", 3), ("outliers planted", 4)):
+        scheme = Scheme(bits, granularity=GROUP, scale_dtype=torch.float16)
+        nf = Blocks(Codebook(f"NF{bits}", normal_float(bits)), block_size=2 * GROUP)
+        fixed = {"rounding": Affine(scheme), f"NF{bits}, block of {2 * GROUP}": nf}
+        runs: dict[str, Callable[[Judge], list[Run]]] = {
+            name: partial(_once, kind=kind) for name, kind in fixed.items()
+        }
+        for name, change in contestants(scheme).items():
+            if model == "as trained" or name != "GPTQ":
+                runs[name] = partial(
+                    _by_text, scheme=scheme, change=change, texts=[{"seed": seed} for seed in SEEDS]
                 )
-            effective = evaluation.rounding.effective_bits(judge.model, fixed["rounding"])
-            for name, change in contestants(scheme).items():
-                found = Scores([judge.scores(_method(kind, change, judge.text(seed))) for seed in SEEDS])
-                yield {"model": model, "bits": bits, "name": name, "effective_bits": effective} | found.row(
-                    rounding
-                )
+        what = {"model": model, "bits": bits, "effective_bits": bits + 16 / GROUP}
+        yield from _rows(
+            {tuple((what | {"name": name}).items()): run for name, run in runs.items()}, model != "as trained"
+        )
 
 
-def calibration_texts(judge: Judge) -> Iterator[dict[str, Any]]:
-    """What the kind of text changes, and how much of it is needed: GPTQ and AWQ at 3 bits."""
+def calibration_texts() -> Table:
+    """What the kind of text changes, and how much of it is needed: GPTQ and AWQ at 3 bits. Differences are from the first row's."""
     scheme = Scheme(3, granularity=GROUP, scale_dtype=torch.float16)
-    kind = Affine(scheme)
-    for name in ("GPTQ, act order", "AWQ"):
-        change, first = contestants(scheme)[name], None
-        asked = [(domain, TOKENS) for domain in DOMAINS]
-        asked += [(DOMAINS[0], tokens) for tokens in (2_048, 4_096, 8_192, 32_768, 65_536)]
-        for domain, tokens in asked:
-            texts = [judge.text(seed, tokens, domain) for seed in list(SEEDS)[:3]]
-            found = Scores([judge.scores(_method(kind, change, text)) for text in texts])
-            first = first or found
-            yield {"name": name, "domain": domain, "tokens": tokens} | found.row(first)
+    for name, lengths in (("GPTQ, act order", LENGTHS), ("AWQ", ())):
+        asked = [(domain, TOKENS) for domain in DOMAINS] + [(DOMAINS[0], tokens) for tokens in lengths]
+        change = contestants(scheme)[name]
+        yield from _rows(
+            {
+                (("name", name), ("domain", domain), ("tokens", tokens)): partial(
+                    _by_text,
+                    scheme=scheme,
+                    change=change,
+                    texts=[{"seed": seed, "tokens": tokens, "domain": domain} for seed in SEEDS[:2]],
+                )
+                for domain, tokens in asked
+            }
+        )
+
+
+def _rows(runs: dict[tuple, Callable[["Judge"], list[Run]]], planted: bool = False) -> Table:
+    """A row for each entry, compared with the first; nothing is run before it is asked for."""
+    judge = cache(partial(Judge, planted))
+    scores = cache(lambda key: Scores(runs[key](judge())))
+    first = next(iter(runs))
+    for key in runs:
+        yield dict(key), partial(lambda key: scores(key).row(scores(first)), key)
+
+
+def _once(judge: Judge, kind: WeightFormat) -> list[Run]:
+    return [judge.scores(evaluation.stored_as(kind))]
+
+
+def _by_text(judge: Judge, scheme: Scheme, change: Change, texts: list[dict[str, Any]]) -> list[Run]:
+    return [judge.scores(_method(Affine(scheme), change, judge.text(**text))) for text in texts]
 
 
 def _method(kind: Affine, change: Change, text: list[torch.Tensor]) -> Method:
     return Method("", kind.storage(), lambda model: change(model, text))
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
+def write(path: Path, rows: list[Row]) -> None:
     """The rows so far, with what made them."""
     made = {
         "measured": True,
