@@ -13,7 +13,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from coursepkg import codebooks, lloyd, memory
+import torch
+
+from coursepkg import codebooks, gptq, lloyd, memory
 
 Verdict = Literal["holds", "holds if", "wrong", "unsourced", "exercise"]
 SOURCES = {
@@ -27,7 +29,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Value:
-    """One computed value: `expression` in terms of `coursepkg.memory`, `codebooks` and `lloyd`, in `unit`, printed with
+    """One computed value: `expression` in terms of `coursepkg.memory`, `codebooks`, `lloyd`, `gptq` and `torch`, in `unit`, printed with
     `digits` decimals."""
 
     what: str
@@ -39,6 +41,7 @@ class Value:
     def compute(self) -> float:
         """The value of the expression, rounded to `digits`."""
         known = {"memory": memory, "GB": memory.GB, "codebooks": codebooks, "lloyd": lloyd}
+        known |= {"gptq": gptq, "torch": torch}
         return round(eval(self.expression, known), self.digits)
 
     def __str__(self) -> str:

@@ -2,41 +2,51 @@
 
 from coursepkg.show import (
     affine_plots,
+    gptq_plots,
     granularity_plots,
     memory_plots,
     model_plots,
     nf4_plots,
     outlier_block,
+    outlier_plots,
+    smooth_explorer,
     trade_plots,
 )
 from coursepkg.show.bit_explorer import BitExplorer
 from coursepkg.show.budgets import Calculator, budget_bars
+from coursepkg.show.error_flow import ErrorFlow
 from coursepkg.show.figures import COLOURS, figure, png, show
 from coursepkg.show.level_explorer import LevelExplorer
 from coursepkg.show.number_line import NumberLine
 from coursepkg.show.outlier_block import OutlierBlock
 from coursepkg.show.quiz import Choice, Question, question, questions
+from coursepkg.show.smooth_explorer import SmoothExplorer
 
 __all__ = [
     "BitExplorer",
     "COLOURS",
     "Calculator",
     "Choice",
+    "ErrorFlow",
     "LevelExplorer",
     "NumberLine",
     "OutlierBlock",
     "Question",
+    "SmoothExplorer",
     "affine_plots",
     "budget_bars",
     "figure",
+    "gptq_plots",
     "granularity_plots",
     "memory_plots",
     "model_plots",
     "nf4_plots",
     "outlier_block",
+    "outlier_plots",
     "png",
     "question",
     "questions",
     "show",
+    "smooth_explorer",
     "trade_plots",
 ]
