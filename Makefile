@@ -4,6 +4,7 @@
 #   make run        every lecture from a fresh kernel: a table, and HTML under build/html/
 #   make build      notebooks from their masters
 #   make bench      how fast the package answers; on a GPU also its memory against the budgets
+#   make bench-peers   GPTQ, SmoothQuant and AWQ beside other libraries, in environments of their own: 2 GB, an hour
 #   make lock       requirements.txt from pyproject.toml  (UPGRADE=1 takes the newest versions)
 #   make lint       ruff: make fmt mends what it can
 #   make clean      remove what these targets made
@@ -19,7 +20,7 @@ STAMP := .venv/installed.stamp
 # Windows, too, reads and writes text as UTF-8.
 export PYTHONUTF8 := 1
 
-.PHONY: lab test run build bench lock lint fmt clean setup
+.PHONY: lab test run build bench bench-peers lock lint fmt clean setup
 .DEFAULT_GOAL := lab
 
 lab: setup
@@ -36,6 +37,9 @@ build: setup
 
 bench: setup
 	$(VENV_PYTHON) -m benchmarks
+
+bench-peers: setup
+	$(VENV_PYTHON) -m benchmarks.peers $(ARGS)
 
 lock: setup
 	$(VENV_PYTHON) -m tools.lock $(if $(UPGRADE),--upgrade)
