@@ -26,6 +26,13 @@ class Results:
     versions: dict[str, str]
     rows: tuple[dict[str, Any], ...]
 
+    def row(self, **wanted: Any) -> dict[str, Any]:
+        """The one row with these values. Raises ValueError where there is none, or several."""
+        found = [row for row in self.rows if all(row.get(key) == value for key, value in wanted.items())]
+        if len(found) != 1:
+            raise ValueError(f"{self.name} has {len(found)} rows with {wanted}")
+        return found[0]
+
     def __str__(self) -> str:
         if not self.measured:
             return f"{self.name}: not yet measured. To measure: {self.command}"

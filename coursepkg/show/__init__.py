@@ -9,7 +9,6 @@ from coursepkg.show import (
     nf4_plots,
     outlier_block,
     outlier_plots,
-    smooth_explorer,
     trade_plots,
 )
 from coursepkg.show.bit_explorer import BitExplorer
@@ -47,6 +46,5 @@ __all__ = [
     "question",
     "questions",
     "show",
-    "smooth_explorer",
     "trade_plots",
 ]
