@@ -168,7 +168,7 @@ def bakeoff() -> Table:
 def calibration_texts() -> Table:
     """What the kind of text changes, and how much of it is needed: GPTQ and AWQ at 3 bits. Differences are from the first row's."""
     scheme = Scheme(3, granularity=GROUP, scale_dtype=torch.float16)
-    for name, lengths in (("GPTQ, act order", LENGTHS), ("AWQ", ())):
+    for name, lengths in (("GPTQ, act order", LENGTHS), ("AWQ", LENGTHS[:1])):
         asked = [(domain, TOKENS) for domain in DOMAINS] + [(DOMAINS[0], tokens) for tokens in lengths]
         change = contestants(scheme)[name]
         yield from _rows(
