@@ -1,8 +1,9 @@
 """Rounding, NF, GPTQ and AWQ at equal bits on the course LM: `python -m benchmarks.bakeoff`.
 
-Every method that looks at text is given five different ones. Each model takes the whole exam. Three questions are asked, one table
-each: which method is best, on the model as it is and with outliers planted; what the kind of text changes; how much of it is
-needed. An hour on two cores. It writes the results files that lectures 06 and 07 show, after each row.
+Every method that looks at text is given several. Each model answers the exam's questions with options, and its predictions are held
+against the unrounded model's on the exam's texts. Three tables: which method is best, on the model as it is and with outliers
+planted; what act order gains; what the kind of text changes, and how much of it is needed. An hour on two idle cores. It writes the
+results files that lectures 06 and 07 show, after each row; a run that was cut off goes on, and `--again` begins anew.
 """
 
 import argparse
