@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from coursepkg.papers import Table
 from coursepkg.show.figures import COLOURS, figure
@@ -69,6 +71,7 @@ def layers(errors: Mapping[str, Sequence[float]], names: Sequence[str]) -> Figur
             label=method,
         )
     axis.set_yscale("log")
+    _readable(axis.yaxis)
     axis.set_ylabel("outputs' squared error, %")
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axis.set_xlim(-0.6, len(names) - 0.4)
@@ -97,7 +100,8 @@ def methods(rows: Sequence[Mapping[str, Any]], titles: Mapping[tuple[str, int], 
         )
         axis.set_ylim(-0.6, len(found) - 0.2)
         axis.set_xscale("log")
-        axis.set_xlabel("KL from fp32, nats a token")
+        _readable(axis.xaxis, 1e3)
+        axis.set_xlabel("KL, thousandths of a nat")
         axis.set_title(title, fontsize=10.5)
     return made
 
@@ -114,14 +118,14 @@ def published(table: Table, models: Sequence[str], ours: Sequence[Mapping[str, A
         _by_bits(axis, [(row.method, row.bits, 100 * (row.value / whole - 1)) for row in found])
         axis.set_title(f"{model}, published", fontsize=10)
     own = [row for row in ours if row["model"] == "as trained" and "NF" not in row["name"]]
-    _by_bits(axes[-1], [(row["name"], row["bits"], row["kl"][0]) for row in own])
-    axes[-1].set_ylabel("KL from fp32, nats a token")
+    _by_bits(axes[-1], [(row["name"], row["bits"], row["kl"][0]) for row in own], 1e3)
+    axes[-1].set_ylabel("KL from fp32, thousandths of a nat")
     axes[-1].set_title("course LM, measured", fontsize=10)
     axes[0].set_ylabel("perplexity above 16 bits, %")
     return made
 
 
-def _by_bits(axis: Axes, values: Sequence[tuple[str, int, float]]) -> None:
+def _by_bits(axis: Axes, values: Sequence[tuple[str, int, float]], times: float = 1.0) -> None:
     """A line for each method, over the bits, with its name."""
     for name in dict.fromkeys(name for name, _, _ in values):
         colour, marker = style(name.replace("RTN", "rounding"))
@@ -138,7 +142,15 @@ def _by_bits(axis: Axes, values: Sequence[tuple[str, int, float]]) -> None:
     axis.set_xticks([3, 4], ["3 bits", "4 bits"])
     axis.set_xlim(2.8, 4.2)
     axis.set_yscale("log")
+    _readable(axis.yaxis, times)
     axis.legend(frameon=False, fontsize=7.5)
+
+
+def _readable(axis: Axis, times: float = 1.0) -> None:
+    """Numbers, `times` as large, instead of powers of ten at a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.set_major_formatter(lambda value, _: f"{times * value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def texts(rows: Sequence[Mapping[str, Any]]) -> Figure:
