@@ -3,8 +3,8 @@
     python -m benchmarks.peers [--parts gptqmodel llmcompressor models] [--output coursepkg/results/peers.json]
 
 It makes the libraries' environments under build/peers/ (2 GB), runs each part in its own, prints a line for each comparison and writes the results
-file; parts that are not named keep their rows. An hour on two cores. Two threads need an idle machine: where another program takes
-a core, both wait for each other, and the small steps of GPTQ most of all.
+file; parts that are not named keep their rows. Half an hour on two idle cores. A thread that waits for the other one sleeps: where other programs
+run, two that wait in a loop would take each other's time.
 """
 
 import argparse
@@ -33,14 +33,16 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args()
-    before = json.loads(given.output.read_text(encoding="utf-8")) if given.output.is_file() else {}
-    found = {part: [row for row in before.get("rows", []) if row["part"] == part] for part in PARTS}
-    versions = before.get("versions", {})
     for part in given.parts:
-        made = run(part)
-        found[part] = [{"part": part, **row} for row in made["rows"]]
-        versions |= made["versions"]
-    results = {
+        write(given.output, part, run(part))
+
+
+def write(output: Path, part: str, found: dict) -> None:
+    """Put what a part found in the place of what the file had of it."""
+    before = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+    kept = {name: [row for row in before.get("rows", []) if row["part"] == name] for name in PARTS}
+    kept[part] = [{"part": part, **row} for row in found["rows"]]
+    made = {
         "measured": True,
         "command": "make bench-peers",
         "machine": {
@@ -49,18 +51,19 @@ def main() -> None:
             "cores": os.cpu_count(),
             "vectors": torch.backends.cpu.get_cpu_capability(),
         },
-        "versions": dict(sorted(versions.items())),
-        "rows": [row for rows in found.values() for row in rows],
+        "versions": dict(sorted((before.get("versions", {}) | found["versions"]).items())),
+        "rows": [row for rows in kept.values() for row in rows],
     }
-    given.output.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    output.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def run(part: str) -> dict:
     """What a part found: its rows, and the versions of what it compared."""
     output = peers.BUILD / f"{part}.json"
     command = [environment(PARTS[part]), "-m", f"benchmarks.peers.{part}", "--output", output]
-    print(f"\n{part}")
-    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    print(f"\n{part}", flush=True)
+    settings = {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run(command, cwd=ROOT, env=os.environ | settings, check=True)
     return json.loads(output.read_text(encoding="utf-8"))
 
 

@@ -34,11 +34,21 @@ SCHEMES = (
 
 @dataclass(frozen=True)
 class Layer:
-    """A square weight, and inputs that go together, some of them larger than others, as in a transformer."""
+    """A square weight, and inputs that go together, some of them larger than others, as in a transformer. outputs: their square sum."""
 
     weight: torch.Tensor
     inputs: torch.Tensor
     gram: torch.Tensor
+    outputs: torch.Tensor
+
+    def lost(self, made: Quantized) -> float:
+        """‖X (W − Ŵ)ᵀ‖² / ‖X Wᵀ‖²: the share of the outputs' square sum that is lost."""
+        return (square_sum(self.weight - made.dequantize(), self.gram) / self.outputs).item()
+
+
+def square_sum(weight: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """‖X Wᵀ‖²."""
+    return ((weight @ gram) * weight).sum(dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -49,9 +59,10 @@ class Case:
     act_order: bool
 
 
-def cases() -> list[Case]:
-    """All four."""
-    return [Case(scheme, act_order) for scheme, act_order in product(SCHEMES, (False, True))]
+def cases(threads: int) -> list[Case]:
+    """All four, or with several threads the symmetric ones."""
+    schemes = SCHEMES if threads == 1 else SCHEMES[:1]
+    return [Case(scheme, act_order) for scheme, act_order in product(schemes, (False, True))]
 
 
 def layer(features: int) -> Layer:
@@ -64,7 +75,8 @@ def layer(features: int) -> Layer:
     rank = features // 4
     x = normal(2 * features, rank) @ normal(rank, features) / rank**0.5 + 0.3 * normal(2 * features, features)
     x *= normal(features).exp()
-    return Layer(0.02 * normal(features, features), x, x.T @ x)
+    weight, gram = 0.02 * normal(features, features), x.T @ x
+    return Layer(weight, x, gram, square_sum(weight, gram))
 
 
 def accumulated(x: torch.Tensor) -> torch.Tensor:
@@ -78,8 +90,8 @@ def accumulated(x: torch.Tensor) -> torch.Tensor:
 class Peer:
     """Another library.
 
-    quantize: given a layer and a case, what does the work when it is called, with all that it uses up made ready; the work returns codes and scales
-    in our form. static_groups: whether groups get their scales before anything is moved, also without act_order. accumulate: the Gram matrix of inputs.
+    quantize: given a layer and a case, what does the work when it is called, with all that it uses up made ready. codes: codes and scales of what the
+    work gave, in our form. static_groups: whether groups get their scales before anything is moved, also without act_order. accumulate: the Gram matrix of inputs.
     """
 
     name: str
@@ -110,7 +122,7 @@ def compared(peer: Peer, layer: Layer) -> Iterator[dict]:
     features = len(layer.weight)
     for count in THREADS:
         torch.set_num_threads(count)
-        for case in cases():
+        for case in cases(count):
             quality, times = contest(peer, layer, case)
             yield {
                 "what": "gptq",
@@ -123,7 +135,7 @@ def compared(peer: Peer, layer: Layer) -> Iterator[dict]:
                 **quality,
                 **times,
             }
-        times = timed(
+        _, times = timed(
             lambda: lambda: accumulated(layer.inputs),
             lambda: lambda: peer.accumulate(layer.inputs),
             ROUNDS[features],
@@ -138,30 +150,20 @@ def contest(peer: Peer, layer: Layer, case: Case) -> tuple[dict, dict]:
     def ours() -> Quantized:
         return gptq.quantize(layer.weight, layer.gram, case.scheme, case.act_order, static, DAMPING)
 
-    mine, other = ours(), peer.codes(peer.quantize(layer, case)(), case)
+    (mine, result), times = timed(lambda: ours, lambda: peer.quantize(layer, case), ROUNDS[len(layer.weight)])
+    other = peer.codes(result, case)
     quality = {
         "same_codes": (mine.codes == other.codes).float().mean().item(),
         "scales_differ": (other.scale / mine.scale - 1).abs().max().item(),
-        "lost": [lost(each, layer) for each in (mine, other, affine.quantize(layer.weight, case.scheme))],
+        "lost": [layer.lost(each) for each in (mine, other, affine.quantize(layer.weight, case.scheme))],
     }
-    del mine, other
-    return quality, timed(lambda: ours, lambda: peer.quantize(layer, case), ROUNDS[len(layer.weight)])
-
-
-def lost(made: Quantized, layer: Layer) -> float:
-    """‖X (W − Ŵ)ᵀ‖² / ‖X Wᵀ‖²: the share of the outputs' square sum that is lost."""
-    change = layer.weight - made.dequantize()
-    return (power(change, layer) / power(layer.weight, layer)).item()
-
-
-def power(weight: torch.Tensor, layer: Layer) -> torch.Tensor:
-    return ((weight @ layer.gram) * weight).sum(dtype=torch.float64)
+    return quality, times
 
 
 def timed(
     ours: Callable[[], Callable[[], object]], theirs: Callable[[], Callable[[], object]], rounds: int
-) -> dict:
-    """Median, lowest and highest of the seconds of both, and of how many times faster we are. What makes the work ready is not timed.
+) -> tuple[list, dict]:
+    """What both gave; and median, lowest and highest of the seconds of both, and of how many times faster we are. What makes the work ready is not timed.
 
     One thread is timed by its processor time, which other programs on the machine hardly change; more are, by the clock on the wall.
     """
@@ -169,14 +171,15 @@ def timed(
     clock = time.thread_time if one else time.perf_counter
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
+        gave = []
         for ready, taken in zip((ours, theirs), seconds, strict=True):
             work = ready()
             since = clock()
-            work()
+            gave.append(work())
             taken.append(clock() - since)
     ratios = [their / our for our, their in zip(*seconds, strict=True)]
     spread = {"ours": seconds[0], "theirs": seconds[1], "times_faster": ratios}
-    return {"clock": "processor" if one else "wall"} | {
+    return gave, {"clock": "processor" if one else "wall"} | {
         name: summary(taken) for name, taken in spread.items()
     }
 
