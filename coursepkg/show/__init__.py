@@ -2,6 +2,7 @@
 
 from coursepkg.show import (
     affine_plots,
+    awq_plots,
     gptq_plots,
     granularity_plots,
     memory_plots,
@@ -11,6 +12,7 @@ from coursepkg.show import (
     outlier_plots,
     trade_plots,
 )
+from coursepkg.show.awq_curve import AwqCurve
 from coursepkg.show.bit_explorer import BitExplorer
 from coursepkg.show.budgets import Calculator, budget_bars
 from coursepkg.show.error_flow import ErrorFlow
@@ -22,6 +24,7 @@ from coursepkg.show.quiz import Choice, Question, question, questions
 from coursepkg.show.smooth_explorer import SmoothExplorer
 
 __all__ = [
+    "AwqCurve",
     "BitExplorer",
     "COLOURS",
     "Calculator",
@@ -33,6 +36,7 @@ __all__ = [
     "Question",
     "SmoothExplorer",
     "affine_plots",
+    "awq_plots",
     "budget_bars",
     "figure",
     "gptq_plots",

@@ -126,9 +126,9 @@ def clipping(shares: Sequence[float], errors: Mapping[str, Sequence[float]]) -> 
         least = values.index(min(values))
         axis.plot([shares[least]], [values[least]], "o", color=colour, ms=7)
     axis.axhline(1, color=COLOURS["16 bit"], lw=0.8, zorder=0)
-    axis.set_ylim(0, None)
+    axis.set_ylim(0, 2)
     axis.invert_xaxis()
     axis.set_xlabel("cut off at this share of the group's absmax")
     axis.set_ylabel("outputs' squared error / uncut")
-    axis.legend(frameon=False, fontsize=9, loc="lower left")
+    axis.legend(frameon=False, fontsize=9, loc="lower center", ncols=2)
     return made
