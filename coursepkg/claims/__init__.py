@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from coursepkg import codebooks, gptq, lloyd, memory
+from coursepkg import affine, awq, codebooks, gptq, lloyd, memory, papers, results
 
 Verdict = Literal["holds", "holds if", "wrong", "unsourced", "exercise"]
 SOURCES = {
@@ -29,8 +29,8 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Value:
-    """One computed value: `expression` in terms of `coursepkg.memory`, `codebooks`, `lloyd`, `gptq` and `torch`, in `unit`, printed with
-    `digits` decimals."""
+    """One computed value: `expression` in terms of `coursepkg.memory`, `codebooks`, `lloyd`, `gptq`, `affine`, `awq`, `papers` and `torch`, and of
+    results files, `measured`; in `unit`, printed with `digits` decimals."""
 
     what: str
     expression: str
@@ -41,7 +41,8 @@ class Value:
     def compute(self) -> float:
         """The value of the expression, rounded to `digits`."""
         known = {"memory": memory, "GB": memory.GB, "codebooks": codebooks, "lloyd": lloyd}
-        known |= {"gptq": gptq, "torch": torch}
+        known |= {"gptq": gptq, "affine": affine, "awq": awq, "papers": papers, "torch": torch}
+        known |= {"measured": results.load}
         return round(eval(self.expression, known), self.digits)
 
     def __str__(self) -> str:
