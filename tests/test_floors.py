@@ -88,6 +88,7 @@ def test_memory_knows_no_model():
             },
         ),
         ("outliers.py", {"calibration", "surgery"}),
+        ("steady_outliers.py", {"outliers", "surgery"}),
         ("int8_linear.py", {"affine", "llm_int8", "quantized_linear", "w8a8"}),
         (
             "ptq.py",

@@ -211,10 +211,17 @@ def over_alpha(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
             alphas, errors = zip(*points, strict=True)
             axis.plot(alphas, errors, style, color=COLOURS["SmoothQuant"], lw=1.6)
             best = min(points, key=lambda point: point[1])
-            axis.plot(*best, marker, color=COLOURS["SmoothQuant"], markersize=7)
-            axis.annotate(
-                f"{name}: least at {best[0]:g}", best, (0, -15), textcoords="offset points", ha="center", fontsize=9
-            )  # fmt: skip
+            flat = max(errors) < 1.5 * best[1]
+            axis.plot(
+                [] if flat else best[0],
+                [] if flat else best[1],
+                marker,
+                color=COLOURS["SmoothQuant"],
+                markersize=7,
+            )
+            said = f"{name}: any α" if flat else f"{name}: least at {best[0]:g}"
+            place = (0.5, best[1]) if flat else best
+            axis.annotate(said, place, (0, -15), textcoords="offset points", ha="center", fontsize=9)
         axis.set_yscale("log")
         axis.margins(y=0.2)
         axis.set_title(title, fontsize=10)
@@ -222,7 +229,7 @@ def over_alpha(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
     axes[0].set_ylabel(label)
     low, high = min(a.get_ylim()[0] for a in axes), max(a.get_ylim()[1] for a in axes)
     for axis in axes:
-        axis.set_ylim(low, high)
+        axis.set_ylim(low / 2, high)
     return drawn
 
 
@@ -243,7 +250,7 @@ def side_by_side(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axis.errorbar(
                 value, place, xerr=[[value - least], [most - value]], fmt=MODELS[row["model"]][0],
                 color=_colour(row["name"]), markersize=5, capsize=2, lw=1,
-                label=row["model"] if row["name"] == names[1] and axis is left else None,
+                label=row["model"] if row["name"] == names[0] and axis is left else None,
             )  # fmt: skip
     left.set_yticks(range(len(names)), names, fontsize=9)
     right.set_yticks(range(len(names)), [])
