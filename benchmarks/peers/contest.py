@@ -107,14 +107,13 @@ def main(peer: Peer) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--features", type=int, nargs="+", default=list(ROUNDS))
     given = parser.parse_args()
-    rows = []
+    made = {"versions": {name: version(name) for name in ("torch", peer.name)}, "rows": []}
     with torch.no_grad():
         for features in given.features:
             for row in compared(peer, layer(features)):
-                rows.append(row)
+                made["rows"].append(row)
+                given.output.write_text(json.dumps(made), encoding="utf-8")
                 print(told(row), flush=True)
-    made = {"versions": {name: version(name) for name in ("torch", peer.name)}, "rows": rows}
-    given.output.write_text(json.dumps(made), encoding="utf-8")
 
 
 def compared(peer: Peer, layer: Layer) -> Iterator[dict]:

@@ -82,14 +82,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
-    measured, rows = Measured(), []
+    names = ("torch", "llmcompressor", "compressed-tensors", "transformers")
+    measured, made = Measured(), {"versions": {name: version(name) for name in names}, "rows": []}
     for compared in (gptq, smoothed, awq):
         for row in compared(measured):
-            rows.append({"peer": "llmcompressor", **row})
-            print(rows[-1], flush=True)
-    names = ("torch", "llmcompressor", "compressed-tensors", "transformers")
-    made = {"versions": {name: version(name) for name in names}, "rows": rows}
-    given.output.write_text(json.dumps(made), encoding="utf-8")
+            made["rows"].append({"peer": "llmcompressor", **row})
+            given.output.write_text(json.dumps(made), encoding="utf-8")
+            print(row, flush=True)
 
 
 def weights(scheme: Scheme) -> dict[str, Any]:
