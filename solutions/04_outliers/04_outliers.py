@@ -492,7 +492,7 @@ check.hidden(
 # Write 150 to 250 words to them. Where are the outliers? When does a scale for each token help, and when not? What does LLM.int8() in bitsandbytes store, and
 # what does it cost instead? What becomes of the outliers at α = 1? When does W8A8 save time? Name at least two measurements of lecture 04.
 
-# %% [markdown] written="outliers_colleague" points=4
+# %% [markdown] written="w8a8_advice" points=4
 # ### BEGIN SOLUTION
 # The outliers are in the activations: a few features that are large in nearly all tokens. Weights have none worth the name: in the course LM no input of the
 # layers behind norms has a largest weight twice that of the median one, while the planted features of the activations stand about a hundred times above theirs.
@@ -511,7 +511,7 @@ check.hidden(
 # long prompts and many users at once.
 # ### END SOLUTION
 
-# %% [markdown] rubric="outliers_colleague"
+# %% [markdown] rubric="w8a8_advice"
 # *This answer is graded by a person.*
 #
 # <!-- BEGIN MARK SCHEME -->
