@@ -532,7 +532,7 @@ for place in (1, 3):
 show.show(
     show.awq_plots.tokens(looked),
     alt="Each token's error with scales over that without, against how loud its outputs are. In both layers most tokens lie above 1, "
-    "the quiet ones at 1.3 to 1.6. Only the loudest, ten times to a hundred times the median, lie below 1, down to a quarter.",
+    "the quiet ones at 1.3 to 1.6. Only loud ones, three to a hundred times the median, lie below 1, the loudest at a quarter to a half.",
 )
 
 # %% [markdown]
@@ -840,8 +840,8 @@ for row in texts.rows:
 # %%
 show.show(
     show.gptq_plots.texts(texts.rows),
-    alt="Left: KL over the length of the encyclopedia's text, for GPTQ: 23 thousandths at 2k tokens, 13 at 8k, 12 at 16k, 11 at 64k. Right: by kind "
-    "of text. GPTQ goes from 12 with the encyclopedia to 25 to 29 with other text, AWQ from 14 to 22.",
+    alt="Left: KL over the length of the encyclopedia's text. GPTQ: 23 thousandths at 2k tokens, 13 at 8k, 12 at 16k, 11 at 64k; AWQ: 14 "
+    "from 2k on. Right: by kind of text. GPTQ goes from 12 with the encyclopedia to 29 with handbooks and 25 with random tokens, AWQ from 14 to 22 and 18.",
 )
 
 # %% [markdown]
