@@ -4,7 +4,7 @@ A ruler has a step (the scale) and says which number stands at 0 (the zero-point
 granularity: a tensor, a row of it, a group of neighbours in a row. All are one thing here, the block that shares a scale.
 
 Source: Jacob et al. 2018, section 2.1; Nagel et al. 2021, "A White Paper on Neural Network Quantization", section 2; groups
-as in GPTQ (Frantar et al. 2023, section 4).
+as in GPTQ (Frantar et al. 2023, section 5).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Calibration: running text through a model, and keeping of each Linear layer's inputs what a method needs.
 
 `observe` watches the model as it is. `layer_by_layer` is for quantizing on the way: one decoder layer at a time, whose inputs come
-from the layers before it as they are by then, rounded (Frantar et al. 2023, GPTQ, section 4, "Setup"). Only that layer, and the
+from the layers before it as they are by then, rounded (Frantar et al. 2023, GPTQ, section 5, "Setup"). Only that layer, and the
 hidden states of the text, need be in fast memory.
 """
 

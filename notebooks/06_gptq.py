@@ -325,7 +325,7 @@ for tokens in (2048, 8192):
 #
 # ## 7. The whole model
 #
-# Layer after layer: what enters a layer is what the *quantized* layers before it give (section 4 of the paper), so that errors of earlier layers are in $H$. And no more than one decoder layer need be in
+# Layer after layer: what enters a layer is what the *quantized* layers before it give (section 5 of the paper, "Setup"), so that errors of earlier layers are in $H$. And no more than one decoder layer need be in
 # memory. `ptq.gptq` does it in place, and swaps each Linear for one that stores codes and scales (lecture 05).
 
 # %%
