@@ -489,7 +489,7 @@ from safetensors import safe_open
 
 four = Scheme(4, granularity=64, scale_dtype=torch.float16)
 half, _ = coursepkg.load_model(dtype=torch.float16)
-ptq.gptq(half, text, four, act_order=True)
+ptq.gptq(half, text[:1], four, act_order=True)
 
 # %%
 ids, layer = text[0][:1, :16], "model.layers.0.mlp.up_proj."
