@@ -698,8 +698,10 @@ for bits in (8, 4, 3, 2):
         back = torch.cat(
             [layer.weight.detach().flatten() for _, layer in linears(made)]
         )
-        said = f"{distortion.sqnr(every, back):5.1f} dB  KL {found[name][-1].nats:.2g}"
-        print(f"{bits} bits {name:<20} {said}")
+        kl = found[name][-1].nats
+        said = f"{kl:.2g}" if kl.low > 1e-4 else "below 0.0001"
+        sqnr = distortion.sqnr(every, back)
+        print(f"{bits} bits {name:<20} {sqnr:5.1f} dB  KL {said}")
 
 # %%
 show.show(
