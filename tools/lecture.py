@@ -12,7 +12,13 @@ from nbformat import NotebookNode
 from tools.masters import NOTEBOOK_METADATA
 
 # What a kernel sees, so that a lecture gives the same outputs twice and asks no network.
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONHASHSEED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Threads that wait do not spin: on cores that others use too, spinning makes torch several times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 CELL_SECONDS = 300
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
