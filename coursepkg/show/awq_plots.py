@@ -15,7 +15,8 @@ KEPT = {
     "by weights": (COLOURS["weights"], "s"),
     "by inputs": (COLOURS["activations"], "^"),
 }
-_LINES = (COLOURS["weights"], COLOURS["gradients"], COLOURS["GPTQ"], COLOURS["device"])
+_LINES = (COLOURS["weights"], COLOURS["gradients"], COLOURS["device"], COLOURS["activations"])
+_DASHES = ("-", "-", "--", "-")
 
 
 def salient(
@@ -26,10 +27,15 @@ def salient(
     sizes: mean magnitudes by the layer's name. left: shares from 0 to 1 for each layer, by the way of choosing. names: of these layers.
     """
     made, (one, two) = figure(10.0, 3.6, columns=2)
-    for (name, size), colour in zip(sizes.items(), cycle(_LINES)):
+    for (name, size), colour, dash in zip(sizes.items(), cycle(_LINES), cycle(_DASHES)):
         ordered = (size / size.median()).sort(descending=True).values
         one.plot(
-            torch.linspace(0, 100, len(ordered)).numpy(), ordered.numpy(), color=colour, lw=2, label=name
+            torch.linspace(0, 100, len(ordered)).numpy(),
+            ordered.numpy(),
+            dash,
+            color=colour,
+            lw=2,
+            label=name,
         )
     one.set_yscale("log")
     one.set_xlabel("inputs, the largest first, %")
@@ -115,6 +121,15 @@ def tokens(found: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Figure:
         axis.set_xlabel("square sum of the token's outputs / median")
         axis.set_title(name, fontsize=10.5)
     axes[0].set_ylabel("token's error, with scales / without")
+    axes[0].text(
+        0.98,
+        0.97,
+        "○ median of a tenth of the tokens",
+        transform=axes[0].transAxes,
+        ha="right",
+        va="top",
+        fontsize=9,
+    )
     return made
 
 

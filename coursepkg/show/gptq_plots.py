@@ -101,7 +101,7 @@ def methods(rows: Sequence[Mapping[str, Any]], titles: Mapping[tuple[str, int], 
         axis.set_ylim(-0.6, len(found) - 0.2)
         axis.set_xscale("log")
         _readable(axis.xaxis, 1e3)
-        axis.set_xlabel("KL, thousandths of a nat")
+        axis.set_xlabel("KL, thousandths of a nat (logarithmic)")
         axis.set_title(title, fontsize=10.5)
     return made
 
@@ -130,7 +130,7 @@ def _by_bits(axis: Axes, values: Sequence[tuple[str, int, float]], times: float 
     for name in dict.fromkeys(name for name, _, _ in values):
         colour, marker = style(name.replace("RTN", "rounding"))
         own = sorted((bits, value) for each, bits, value in values if each == name)
-        hollow = "order" in name
+        hollow = "order" in name or "clipped" in name
         axis.plot(
             *zip(*own, strict=True),
             marker + "-",
