@@ -476,6 +476,7 @@ def throws(scales, count=12):
     return [kl(shaken(scales, generator), pieces) for _ in range(count)]
 
 
+# %%
 once = shaken({}, torch.Generator().manual_seed(0))
 noticed = [
     output_error(w, once[name], inputs[name].sample)
@@ -792,10 +793,10 @@ def interval(values, digits, times=1, sign=""):
     return f"{value} [{low}, {high}]"
 
 
-# %%
 titles = {("as trained", 4): "4 bits (4.25)", ("as trained", 3): "3 bits (3.25)"}
 loud_titles = {("outliers planted", 4): "4 bits, swinging outliers"}
 loud_titles[("steady outliers", 4)] = "4 bits, steady outliers"
+# %%
 for (kind, bits), title in (titles | loud_titles).items():
     print(
         f"\n{title:<27}{'KL, thousandths':<32}{'more than rounding':<34}exam, points more"
