@@ -39,7 +39,7 @@ def together(gram: torch.Tensor, grams: Mapping[str, torch.Tensor], count: int =
     size = gram.diagonal().sqrt()
     shown = (gram / size / size[:, None])[:count, :count]
     picture = left.imshow(shown.numpy(), cmap="PuOr", vmin=-1, vmax=1)
-    made.colorbar(picture, ax=left, label="correlation", shrink=0.85)
+    made.colorbar(picture, ax=left, label="correlation about 0", shrink=0.85)
     left.set_xlabel("input")
     left.set_ylabel("input")
     colours = (COLOURS["activations"], COLOURS["weights"], COLOURS["device"])

@@ -322,7 +322,7 @@ check.hidden(
 # ## 5. All rows of all steps (4 points)
 #
 # Columns leave the game from the left to the right. For each column $i$ return the row $[H^{-1}]_{i,:}/[H^{-1}]_{ii}$ with the inverse of $H$ over the columns $i, i+1, \ldots$ that are left at that time. Before
-# the diagonal stand zeros, on it ones: a matrix of shape $(n, n)$, upper triangular. By elimination or by a Cholesky decomposition, as you like. $H$ has an inverse.
+# the diagonal stand zeros, on it ones: a matrix of shape $(n, n)$, upper triangular. By elimination or by a Cholesky decomposition, as you like; but elimination leaves about $10^{-13}$ where a zero belongs, so put zeros there (`torch.triu`). $H$ has an inverse.
 
 
 # %% solution="all_rows"
@@ -377,7 +377,7 @@ check.hidden(
     all_rows,
     [
         case(gram, expected=by_elimination(gram), rel=1e-6,
-             label="twelve inputs", hint="Each row belongs to the inverse over the columns that are left."),
+             label="twelve inputs", hint="Each row belongs to the inverse over the columns that are left. Before the diagonal stand zeros, not what elimination leaves of them: torch.triu."),
         case(1000 * gram, expected=by_elimination(gram), rel=1e-6,
              label="large inputs", hint="A multiple of H changes nothing."),
         case(gram[:5, :5], expected=by_elimination(gram[:5, :5]), rel=1e-6,
@@ -396,7 +396,7 @@ check.hidden(
 # Round ties to the even code, as `torch.round` does. `rows` is the matrix of exercise 5, given to you. Go through the columns from the left to the right:
 #
 # 1. Round column $i$, as it is by then, to the nearest codes; those beyond the range get the code at its end.
-# 2. Take what the column has lost, its value less what its codes stand for, and subtract from each column $j > i$ that, times `rows[i, j]`.
+# 2. Take what the column has lost, its value as it is by then, less what its codes stand for, and subtract from each column $j > i$ that, times `rows[i, j]`.
 #
 # Return the codes, int8, of the weight's shape. Leave `weight` as it is.
 
@@ -515,6 +515,6 @@ check.hidden(
 # 3. Few tokens and little damping make that worse: H has (nearly) no inverse, answers become large; says what helps.
 # 4. A measurement to trust: held-out text or questions, not those of the calibration; KL, perplexity or exam, with an interval or beside rounding.
 #
-# At least two numbers of the lecture must occur for full points; take one point off where there is none. No point is lost for length or style.
+# One point off with fewer than two numbers of the lecture. No point is lost for length or style.
 #
 # <!-- END MARK SCHEME -->
