@@ -823,17 +823,17 @@ show.show(
 # are worse than GPTQ at 4 bits and as good at 3. At 3 bits the exam tells all but NF3 from rounding (they gain 1.0 points and more, with intervals that leave 0 out), and hardly from one another.
 
 # %%
-show.show(
-    show.gptq_plots.methods(bakeoff.rows, loud_titles),
-    alt="KL with outliers planted. Swinging: AWQ 2.6 thousandths, GPTQ 4.0 and 4.1, NF4 7.2, clipped 7.8, rounding 8.6. Steady: GPTQ 8.9 "
-    "thousandths, AWQ 439, and clipped, NF4 and rounding 7,600 to 9,600.",
-)
 raised = [
     (loud[name].sample.square().mean() / inputs[name].sample.square().mean()).log()
     for name in fed
 ]
 print(
     f"planted by a factor, the inputs' mean square is {torch.stack(raised).mean().exp():.0f} times as large"
+)
+show.show(
+    show.gptq_plots.methods(bakeoff.rows, loud_titles),
+    alt="KL with outliers planted. Swinging: AWQ 2.6 thousandths, GPTQ 4.0 and 4.1, NF4 7.2, clipped 7.8, rounding 8.6. Steady: GPTQ 8.9 "
+    "thousandths, AWQ 439, and clipped, NF4 and rounding 7,600 to 9,600.",
 )
 
 # %% [markdown]
