@@ -100,6 +100,7 @@ def methods(rows: Sequence[Mapping[str, Any]], titles: Mapping[tuple[str, int], 
         )
         axis.set_ylim(-0.6, len(found) - 0.2)
         axis.set_xscale("log")
+        axis.autoscale_view()
         _readable(axis.xaxis, 1e3)
         axis.set_xlabel("KL, thousandths of a nat (logarithmic)")
         axis.set_title(title, fontsize=10.5)
@@ -148,7 +149,8 @@ def _by_bits(axis: Axes, values: Sequence[tuple[str, int, float]], times: float 
 
 def _readable(axis: Axis, times: float = 1.0) -> None:
     """Numbers, `times` as large, instead of powers of ten at a logarithmic axis."""
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1,) if high > 1000 * low else (1, 1.5, 2, 3, 5, 7)))
     axis.set_major_formatter(lambda value, _: f"{times * value:g}")
     axis.set_minor_formatter(NullFormatter())
 
