@@ -63,6 +63,15 @@ class QuantizedLinear(KeepsDtypes):
         """The tensors that hold the weight."""
         return {name: getattr(self, name) for name in self.names}
 
+    def put(self, stored: Stored) -> None:
+        """Hold other tensors of the same names, shapes and dtypes: another weight in the same format. Raises ValueError where they differ."""
+        for name, now in self.stored.items():
+            new = stored.get(name)
+            if new is None or (new.shape, new.dtype) != (now.shape, now.dtype):
+                raise ValueError(f"{name} is not a tensor of shape {tuple(now.shape)} and dtype {now.dtype}")
+        for name, tensor in stored.items():
+            self._buffers[name] = tensor
+
     @property
     def stored_bytes(self) -> int:
         """Bytes of the stored weight, scales included; without the bias and the format's tables."""

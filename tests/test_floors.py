@@ -74,6 +74,8 @@ def test_memory_knows_no_model():
             {"affine", "codebooks", "double_quant", "memory", "nf4", "packing"},
         ),
         ("quantized_linear.py", {"weight_formats"}),
+        ("lora.py", {"quantized_linear"}),
+        ("lora_model.py", {"lora", "quantized_linear"}),
         ("quantized_model.py", {"quantized_linear", "surgery", "weight_formats"}),
         (
             "export",

@@ -1,0 +1,213 @@
+"""LoRA beside peft: the same first values, outputs, gradients, deltas, merged weights and files, bit for bit."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig as PeftConfig
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+
+from coursepkg import lora_model, trials
+from coursepkg.affine import Scheme
+from coursepkg.lora import LoraConfig, LoraLinear
+from coursepkg.quantized_model import quantize_model
+from coursepkg.weight_formats import Affine
+
+IDS = torch.arange(24).reshape(2, 12) % 60
+
+
+def tiny(dtype=torch.float32):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(3)
+    return AutoModelForCausalLM.from_config(trials.config("llama")).to(dtype)
+
+
+def trained(model, steps=2):
+    """A few steps on one batch; the losses."""
+    torch.manual_seed(5)  # dropout
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(steps):
+        loss = model(input_ids=IDS, labels=IDS).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    model.eval()
+    return losses
+
+
+def both(config, dtype=torch.float32):
+    """Our model and peft's, with the same seed."""
+    torch.manual_seed(0)
+    ours = tiny(dtype)
+    torch.manual_seed(1)
+    lora_model.add(ours, config)
+    theirs = tiny(dtype)
+    torch.manual_seed(1)
+    peft_config = PeftConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        use_rslora=config.rank_stabilized,
+        target_modules=list(config.targets) if config.targets else "all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return ours, get_peft_model(theirs, peft_config)
+
+
+CONFIGS = [
+    LoraConfig(rank=4, alpha=8),
+    LoraConfig(rank=4, alpha=8, rank_stabilized=True),
+    LoraConfig(rank=3, alpha=5, dropout=0.2, targets=("q_proj", "v_proj")),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_values_outputs_training_and_merge_are_pefts(config, dtype):
+    ours, theirs = both(config, dtype)
+    first, other = lora_model.tensors(ours), get_peft_model_state_dict(theirs)
+    assert first.keys() == other.keys()
+    assert all(torch.equal(first[name], other[name]) for name in first)
+    assert lora_model.trainable(ours) == theirs.get_nb_trainable_parameters()[0]
+    assert trained(ours) == trained(theirs)
+    assert torch.equal(ours(input_ids=IDS).logits, theirs(input_ids=IDS).logits)
+    lora_model.merge(ours)
+    theirs.merge_adapter()
+    assert torch.equal(ours(input_ids=IDS).logits, theirs(input_ids=IDS).logits)
+    lora_model.unmerge(ours)
+    theirs.unmerge_adapter()
+    assert torch.equal(ours(input_ids=IDS).logits, theirs(input_ids=IDS).logits)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_files_are_read_by_peft_and_pefts_by_us(config, tmp_path):
+    ours, theirs = both(config)
+    trained(ours), trained(theirs)
+    lora_model.save(ours, tmp_path / "ours")
+    theirs.save_pretrained(tmp_path / "theirs")
+    wanted = ours(input_ids=IDS).logits
+    assert torch.equal(
+        PeftModel.from_pretrained(tiny(), tmp_path / "ours").eval()(input_ids=IDS).logits, wanted
+    )
+    again = tiny().eval()
+    lora_model.load(again, tmp_path / "theirs")
+    assert torch.equal(again(input_ids=IDS).logits, wanted)
+    if config.targets:
+        written = json.loads((tmp_path / "ours" / lora_model.CONFIG).read_text(encoding="utf-8"))
+        assert sorted(written["target_modules"]) == sorted(config.targets)
+
+
+def test_two_adapters_on_one_base_are_switched_and_both_added_as_peft_adds_them():
+    ours, theirs = both(LoraConfig(rank=2))
+    base = tiny().eval()(input_ids=IDS).logits
+    trained(ours), trained(theirs)
+    one = ours(input_ids=IDS).logits
+    torch.manual_seed(2)
+    lora_model.add(ours, LoraConfig(rank=3, targets=("o_proj",)), "second")
+    torch.manual_seed(2)
+    theirs.add_adapter("second", PeftConfig(r=3, lora_alpha=16, target_modules=["o_proj"]))
+    theirs.set_adapter("second")
+    assert trained(ours) == trained(theirs)
+    second = ours(input_ids=IDS).logits
+    assert torch.equal(second, theirs(input_ids=IDS).logits)
+    assert not torch.equal(second, one)
+    lora_model.activate(ours, "default")
+    assert torch.equal(ours(input_ids=IDS).logits, one)
+    with lora_model.disabled(ours):
+        assert torch.equal(ours(input_ids=IDS).logits, base)
+    assert torch.equal(ours(input_ids=IDS).logits, one)
+    lora_model.activate(ours, "default", "second")
+    theirs.base_model.set_adapter(["default", "second"])
+    assert torch.equal(ours(input_ids=IDS).logits, theirs(input_ids=IDS).logits)
+    with pytest.raises(KeyError, match="no adapter 'third'; there are default, second"):
+        lora_model.activate(ours, "third")
+
+
+def test_on_a_quantized_base_gradients_arrive_and_unmerging_is_exact():
+    model = tiny()
+    quantize_model(model, Affine(Scheme(4, granularity=16)))
+    before = model(input_ids=IDS).logits
+    lora_model.add(model, LoraConfig(rank=2, alpha=64))
+    assert torch.equal(model(input_ids=IDS).logits, before)
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    assert lora_model.without_gradient(model) == []
+    trained(model, 4)
+    apart = model(input_ids=IDS).logits
+    lora_model.merge(model)
+    assert not torch.equal(model(input_ids=IDS).logits, before)
+    lora_model.unmerge(model)
+    assert torch.equal(model(input_ids=IDS).logits, apart)
+    lora_model.unload(model)
+    assert torch.equal(model(input_ids=IDS).logits, before)
+
+
+def test_adapters_without_gradient_are_named():
+    model = tiny()
+    lora_model.add(model, LoraConfig(rank=2))
+    assert len(lora_model.without_gradient(model)) == len(lora_model.layers(model))
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_changed(tmp_path):
+    model = tiny()
+    keys = list(model.state_dict())
+    with pytest.raises(ValueError, match="no Linear layer is called 'qproj'; there are q_proj"):
+        lora_model.add(model, LoraConfig(targets=("qproj",)))
+    with pytest.raises(ValueError, match="cannot be an adapter's name"):
+        lora_model.add(model, LoraConfig(), "a.b")
+    with pytest.raises(lora_model.NotAnAdapter, match="no adapter_config.json"):
+        lora_model.load(model, tmp_path)
+    other = tiny()
+    lora_model.add(other, LoraConfig(rank=2))
+    folder = lora_model.save(other, tmp_path / "a")
+    config = json.loads((folder / lora_model.CONFIG).read_text(encoding="utf-8"))
+    for key, value, message in (
+        ("use_dora", True, "use_dora is True"),
+        ("r", 3, "is of shape"),
+        ("r", 0, "rank must be at least 1"),
+        ("rank_pattern", {"q_proj": 1}, "rank_pattern"),
+    ):
+        (folder / lora_model.CONFIG).write_text(json.dumps(config | {key: value}), encoding="utf-8")
+        with pytest.raises(lora_model.NotAnAdapter, match=message):
+            lora_model.load(model, folder)
+    (tmp_path / lora_model.CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(lora_model.NotAnAdapter, match="cannot be read"):
+        lora_model.load(model, tmp_path)
+    assert list(model.state_dict()) == keys
+
+
+def test_a_merge_that_is_not_finite_leaves_all_layers_as_they_were():
+    model = tiny()
+    lora_model.add(model, LoraConfig(rank=2))
+    *_, last = lora_model.layers(model).values()
+    last.lora_B["default"].weight.data[0, 0] = torch.inf
+    with pytest.raises(ValueError, match="down_proj: the merged weight is not finite"):
+        lora_model.merge(model)
+    assert not any(layer.merged for layer in lora_model.layers(model).values())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rank": 0}, "rank must be at least 1"),
+        ({"dropout": 1.0}, "dropout is a share"),
+        ({"targets": "q_proj"}, "tuple of names"),
+        ({"targets": ()}, "names no layer"),
+    ],
+)
+def test_configs_that_make_no_sense_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        LoraConfig(**given)
+
+
+def test_other_packed_weights_are_not_added_to():
+    class Packed(torch.nn.Linear):
+        pass
+
+    layer = LoraLinear(Packed(4, 4))
+    layer.add("default", LoraConfig(rank=2))
+    with pytest.raises(TypeError, match="merge it with peft"):
+        layer.merge()
