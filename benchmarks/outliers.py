@@ -128,7 +128,7 @@ def methods() -> Iterator[dict[str, Any]]:
             first = first or found
             row = found.row(first)
             yield {"model": kind, "name": name} | {
-                key: row[key] for key in ("exam", "exam_against", "perplexity", "kl", "kl_against")
+                key: row[key] for key in ("exam", "exam_against", "kl", "kl_against")
             }
 
 

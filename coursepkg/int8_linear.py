@@ -25,7 +25,8 @@ class W8A8Linear(KeepsDtypes):
         self.granularity, self.scheme, self.bias = granularity, weight.scheme, bias
         self.register_buffer("codes", weight.codes)
         self.register_buffer("scale", weight.scale)
-        self.register_buffer("input_scale", None if absmax is None else torch.tensor([absmax / 127]))
+        scale = None if absmax is None else torch.tensor([absmax / 127], device=weight.codes.device)
+        self.register_buffer("input_scale", scale)
 
     @classmethod
     def of(

@@ -62,7 +62,10 @@ def split(x: torch.Tensor, threshold: float = THRESHOLD) -> tuple[Rows, torch.Te
     """Activations x (tokens, in_features) as int8 with codes 0 in the outlier columns, and these columns.
 
     A row's absmax is that of its values below the threshold, also of those in outlier columns, as bitsandbytes has it.
+    Raises ValueError where x is not finite: an infinity would pass as an outlier.
     """
+    if not torch.isfinite(x).all():
+        raise ValueError("x holds infinities or NaN: in fp16 that is all beyond 65,504")
     columns = outlier_columns(x, threshold)
     made = quantize(torch.where(x.abs() >= threshold, 0, x))
     made.codes[:, columns] = 0

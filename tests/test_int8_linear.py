@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from coursepkg import llm_int8, w8a8
+from coursepkg.affine import Quantized
 from coursepkg.int8_linear import LlmInt8Linear, W8A8Linear
 
 
@@ -76,3 +77,11 @@ def test_scales_keep_their_dtype_when_the_model_changes_its_own(linear, x, make)
         kept = made.state_dict().get(name)
         assert kept is None or torch.equal(kept, before[name]) and kept.dtype == before[name].dtype
     assert made(x.half()).dtype == torch.float16
+
+
+def test_a_static_scale_lies_where_the_weight_does():
+    """On meta: a scale left on the CPU would stop the first product on a GPU."""
+    layer = W8A8Linear.of(torch.nn.Linear(8, 4), "tensor", "tensor", absmax=2.0)
+    weight = Quantized(layer.codes.to("meta"), layer.scale.to("meta"), None, layer.scheme)
+    moved = W8A8Linear(weight, None, layer.granularity, absmax=2.0)
+    assert {buffer.device.type for buffer in moved.buffers()} == {"meta"}

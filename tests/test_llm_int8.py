@@ -121,3 +121,12 @@ def test_integer_products_are_exact(columns):
     a = torch.randint(0, 256, (5, columns), dtype=torch.uint8, generator=generator)
     b = torch.randint(-128, 128, (6, columns), dtype=torch.int8, generator=generator)
     assert torch.equal(integer_products.matmul(a, b).long(), a.long() @ b.long().T)
+
+
+@pytest.mark.parametrize("threshold", [6.0, None])
+def test_what_fp16_cannot_hold_is_refused_with_a_threshold_too(threshold):
+    weight = llm_int8.quantize(torch.randn(4, 8).half())
+    x = torch.ones(2, 8)
+    x[0, 3] = 1e5
+    with pytest.raises(ValueError, match="infinit"):
+        llm_int8.linear(x, weight, threshold=threshold)
