@@ -102,9 +102,15 @@ def salience(
 
     Nothing is rounded yet; with clip=False the model computes what it did. What comes after may be rounding to the scheme (`awq`) or GPTQ.
     Layers with nothing before them that can be scaled (`surgery.sources`) keep their scales. Returns the searches, by the names of the sources.
-    steps: `device`, `before`. Raises ValueError, with the model as it was, for a layer that is more than a torch.nn.Linear or that the scheme does not fit.
+    steps: `device`, `before`. Raises ValueError, with the model as it was, for a layer that is more than a torch.nn.Linear or that the scheme does not fit,
+    for clipping with one scale for the whole weight, and where two layers share a weight.
     """
     _check(model, scheme)
+    _check_none_shared(model)
+    if clip and scheme.granularity == "tensor":
+        raise ValueError(
+            "clipping is for groups or channels; with one scale for the whole weight give clip=False"
+        )
     found = {}
     for layer in layer_by_layer(model, batches, **steps):
         groups = layer.observe()
@@ -139,8 +145,9 @@ def smooth(model: Any, batches: Batches, alpha: float = 0.5, **steps: Any) -> di
     """SmoothQuant's part before the rounding: fold s into the norms that Linear layers read, and into these. The model computes what it did.
 
     alpha: as in `smoothquant.smoothing`. steps: `device`, `before`. Returns s for each norm, by name. Raises NotPreserved where a norm's gain is
-    no plain factor, and ValueError as `smoothquant.smoothing` does.
+    no plain factor, and ValueError as `smoothquant.smoothing` does, and, with the model as it was, where two layers share a weight.
     """
+    _check_none_shared(model)
     found = {}
     for layer in layer_by_layer(model, batches, **steps):
         groups = layer.observe()
@@ -161,13 +168,17 @@ def w8a8(
     """Let all Linear layers but the head multiply in 8 bits. The names that were swapped.
 
     weights, activations: "channel" (each output; each token) or "tensor". batches: text from which a static scale for each layer's
-    activations is measured; without it scales are those of the tokens that come. Raises ValueError as `W8A8Linear.of` does, and for
-    a layer that is more than a torch.nn.Linear; then the model is as it was.
+    activations is measured, which needs activations="tensor"; without it scales are those of the tokens that come. Raises ValueError as
+    `W8A8Linear.of` does, for a layer that is more than a torch.nn.Linear, and for one that read nothing but 0; then the model is as it was.
     """
+    if batches is not None and activations != "tensor":
+        raise ValueError('tokens are not known beforehand: static scales need activations="tensor"')
     inputs = {} if batches is None else observe(model, batches, gram=False)
 
     def convert(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
-        absmax = inputs[name].absmax.max().item() if inputs else None
+        absmax = inputs[name].absmax.max().item() if name in inputs else None
+        if batches is not None and not absmax:
+            raise ValueError("in the text it read nothing, or only zeros: no static scale can be measured")
         return W8A8Linear.of(layer, weights, activations, absmax)
 
     return surgery.swap(model, _plain(model, convert))
@@ -203,3 +214,14 @@ def _check(model: Any, scheme: Scheme) -> None:
         return layer
 
     surgery.swap(model, _plain(model, convert))
+
+
+def _check_none_shared(model: Any) -> None:
+    """Raises ValueError where two Linear layers share their weight: what is folded into one would change the other."""
+    first: dict[int, str] = {}
+    for name, layer in surgery.linears(model):
+        other = first.setdefault(id(layer.weight), name)
+        if other != name:
+            raise ValueError(
+                f"{other} and {name} share a weight: give each its own before scales are folded in"
+            )

@@ -221,3 +221,35 @@ def test_a_gram_matrix_that_fails_names_its_layers():
         model.model.layers[1].input_layernorm.weight.zero_()
     with pytest.raises(ValueError, match=r"model\.layers\.1\.self_attn\.q_proj, .*the Gram matrix is 0"):
         ptq.gptq(model, text(model), SCHEME)
+
+
+def shared(model):
+    model.model.layers[1].mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
+
+
+@pytest.mark.parametrize(
+    ("change", "method", "message"),
+    [
+        (shared, lambda model: ptq.smooth(model, text(model)), "share a weight"),
+        (shared, lambda model: ptq.salience(model, text(model), SCHEME, clip=False), "share a weight"),
+        (None, lambda model: ptq.awq(model, text(model), Scheme(4, granularity="tensor")), "give clip=False"),
+        (None, lambda model: ptq.w8a8(model, batches=text(model)), 'need activations="tensor"'),
+    ],
+)
+def test_what_cannot_be_done_rightly_is_refused_before_anything_changes(change, method, message):
+    model = trials.small_model("llama", "fp32").eval()
+    if change:
+        change(model)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=message):
+        method(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_layer_that_read_only_zeros_has_no_static_scale():
+    model = trials.small_model("llama", "fp32").eval()
+    model.model.layers[0].mlp.up_proj.weight.data.zero_()
+    with pytest.raises(
+        ValueError, match=r"layers\.0\.mlp\.down_proj: in the text it read nothing, or only zeros"
+    ):
+        ptq.w8a8(model, activations="tensor", batches=text(model))
