@@ -7,7 +7,8 @@ layer at a time (`calibration.layer_by_layer`), whose `device` and `before` are 
     ptq.gptq(model, batches, Scheme(4, granularity=64))
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from coursepkg.llm_int8 import THRESHOLD
 from coursepkg.quantized_linear import QuantizedLinear
 from coursepkg.quantized_model import more_than_linear, quantize_model
 from coursepkg.surgery import Source
+from coursepkg.w8a8 import whole_rows
 from coursepkg.weight_formats import Affine
 
 Batches = Sequence[torch.Tensor]
@@ -40,19 +42,23 @@ def gptq(
     """Quantize all Linear layers but the head with GPTQ, each with the inputs that the quantized ones before it give.
 
     scheme, act_order, static_groups, damping: as in `gptq.quantize`. steps: `device`, `before`. Returns the names. Raises ValueError, with the model as
-    it was, for a layer that is more than a torch.nn.Linear or that the scheme does not fit; and with the layer's name as `gptq.quantize` does.
+    it was, for a layer that is more than a torch.nn.Linear, that the scheme does not fit or whose weight is not finite; and with the layer's name as
+    `gptq.quantize` does, with the layers before it quantized.
     """
     _check(model, scheme)
     done = []
-    for layer in layer_by_layer(model, batches, **steps):
-        for group in layer.groups():
-            for name, made in _gptq(group, scheme, act_order, static_groups, damping):
-                kind, linear = Affine(scheme), group.linears[name]
-                layer.put(
-                    name, QuantizedLinear(kind.store(made), tuple(linear.weight.shape), kind, linear.bias)
-                )
-                done.append(name)
+    with closing(layer_by_layer(model, batches, **steps)) as layers:
+        for layer in layers:
+            for group in layer.groups():
+                for name, made in _gptq(group, scheme, act_order, static_groups, damping):
+                    layer.put(name, _stored(made, group.linears[name]))
+                    done.append(name)
     return done
+
+
+def _stored(made: Quantized, linear: torch.nn.Linear) -> QuantizedLinear:
+    kind = Affine(made.scheme)
+    return QuantizedLinear(kind.store(made), tuple(linear.weight.shape), kind, linear.bias)
 
 
 def _gptq(group: Group, scheme: Scheme, *options: Any) -> list[tuple[str, Quantized]]:
@@ -101,9 +107,10 @@ def salience(
     """AWQ's part before the rounding: fold the best scales into what comes before each group of Linear layers, and clip their weights.
 
     Nothing is rounded yet; with clip=False the model computes what it did. What comes after may be rounding to the scheme (`awq`) or GPTQ.
-    Layers with nothing before them that can be scaled (`surgery.sources`) keep their scales. Returns the searches, by the names of the sources.
-    steps: `device`, `before`. Raises ValueError, with the model as it was, for a layer that is more than a torch.nn.Linear or that the scheme does not fit,
-    for clipping with one scale for the whole weight, and where two layers share a weight.
+    Layers with nothing before them that can be scaled (`surgery.sources`) keep their scales; clipped are all, also q and k, which the
+    authors' code leaves as they are. Returns the searches, by the names of the sources.
+    steps: `device`, `before`. Raises ValueError, with the model as it was, for a layer that is more than a torch.nn.Linear, that the scheme does not fit or
+    whose weight is not finite, for clipping with one scale for the whole weight, and where two layers share a weight.
     """
     _check(model, scheme)
     _check_none_shared(model)
@@ -112,22 +119,29 @@ def salience(
             "clipping is for groups or channels; with one scale for the whole weight give clip=False"
         )
     found = {}
-    for layer in layer_by_layer(model, batches, **steps):
-        groups = layer.observe()
-        for source in layer.sources():
-            if (group := _fed(source, groups)) is not None:
+    with closing(layer_by_layer(model, batches, **steps)) as layers:
+        for layer in layers:
+            for source, group in _fed(layer.sources(), layer.observe()):
                 found[source.name] = _fold(source, group, scheme, grid)
-        if clip:
-            for group in layer.observe():
-                for linear in group.linears.values():
-                    linear.weight.data.copy_(awq_of.clip(linear.weight, group.inputs.sample, scheme, grid))
+            if clip:
+                _clip(layer.observe(), scheme, grid)
     return found
 
 
-def _fed(source: Source, groups: list[Group]) -> Group | None:
-    """The group whose layers are all that read a source, or None."""
-    names = {name for name, _ in source.readers}
-    return next((group for group in groups if set(group.linears) == names), None)
+def _clip(groups: list[Group], scheme: Scheme, grid: int) -> None:
+    for group in groups:
+        for linear in group.linears.values():
+            linear.weight.data.copy_(awq_of.clip(linear.weight, group.inputs.sample, scheme, grid))
+
+
+def _fed(sources: list[Source], groups: list[Group]) -> Iterator[tuple[Source, Group]]:
+    """The groups whose layers are all that read a source, each with the first such source: a second one (gate beside up, where there is
+    no bend between) would be given scales for inputs that the first has changed."""
+    left = {frozenset(group.linears): group for group in groups}
+    for source in sources:
+        group = left.pop(frozenset(name for name, _ in source.readers), None)
+        if group is not None:
+            yield source, group
 
 
 def _fold(source: Source, group: Group, scheme: Scheme, grid: int) -> Search:
@@ -144,18 +158,22 @@ def _fold(source: Source, group: Group, scheme: Scheme, grid: int) -> Search:
 def smooth(model: Any, batches: Batches, alpha: float = 0.5, **steps: Any) -> dict[str, torch.Tensor]:
     """SmoothQuant's part before the rounding: fold s into the norms that Linear layers read, and into these. The model computes what it did.
 
-    alpha: as in `smoothquant.smoothing`. steps: `device`, `before`. Returns s for each norm, by name. Raises NotPreserved where a norm's gain is
-    no plain factor, and ValueError as `smoothquant.smoothing` does, and, with the model as it was, where two layers share a weight.
+    alpha: as in `smoothquant.smoothing`. steps: `device`, `before`. Returns s for each norm, by name. Raises NotPreserved, with the name, for a
+    norm whose gain is no plain factor, or that something else reads, too (the router of experts); then the layers before it are smoothed,
+    and the model computes what it did. Raises ValueError as `smoothquant.smoothing` does, and, with the model as it was, for a layer that
+    is more than a torch.nn.Linear or whose weight is not finite, and where two layers share a weight.
     """
+    _check(model)
     _check_none_shared(model)
     found = {}
-    for layer in layer_by_layer(model, batches, **steps):
-        groups = layer.observe()
-        for norm in layer.norms():
-            weights = [linear.weight for _, linear in norm.readers]
-            inputs = next(each.inputs for each in groups if norm.readers[0][0] in each.linears)
-            found[norm.name] = smoothquant.smoothing(inputs.absmax, weights, alpha)
-            norm.scale(1 / found[norm.name])
+    with closing(layer_by_layer(model, batches, **steps)) as layers:
+        for layer in layers:
+            groups = layer.observe()
+            for norm in layer.norms():
+                weights = [linear.weight for _, linear in norm.readers]
+                inputs = next(each.inputs for each in groups if norm.readers[0][0] in each.linears)
+                found[norm.name] = smoothquant.smoothing(inputs.absmax, weights, alpha)
+                norm.scale(1 / found[norm.name])
     return found
 
 
@@ -173,6 +191,9 @@ def w8a8(
     """
     if batches is not None and activations != "tensor":
         raise ValueError('tokens are not known beforehand: static scales need activations="tensor"')
+    for each in (weights, activations):
+        whole_rows(each)
+    _check(model)
     inputs = {} if batches is None else observe(model, batches, gram=False)
 
     def convert(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
@@ -181,7 +202,7 @@ def w8a8(
             raise ValueError("in the text it read nothing, or only zeros: no static scale can be measured")
         return W8A8Linear.of(layer, weights, activations, absmax)
 
-    return surgery.swap(model, _plain(model, convert))
+    return surgery.swap(model, convert)
 
 
 def llm_int8(model: Any, threshold: float | None = THRESHOLD) -> list[str]:
@@ -206,22 +227,27 @@ def _plain(
     return careful
 
 
-def _check(model: Any, scheme: Scheme) -> None:
-    """Raises ValueError, with a layer's name, where one is more than a torch.nn.Linear or the scheme does not fit its shape."""
+def _check(model: Any, scheme: Scheme | None = None) -> None:
+    """Raises ValueError, with a layer's name, where one is more than a torch.nn.Linear, has a weight that is not finite, or a shape that
+    the scheme does not fit."""
 
     def convert(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
-        affine.block_shape(tuple(layer.weight.shape), scheme.granularity)
+        if not layer.weight.is_meta and not layer.weight.isfinite().all():
+            raise ValueError("its weight holds infinities or NaN")
+        if scheme is not None:
+            affine.block_shape(tuple(layer.weight.shape), scheme.granularity)
         return layer
 
     surgery.swap(model, _plain(model, convert))
 
 
 def _check_none_shared(model: Any) -> None:
-    """Raises ValueError where two Linear layers share their weight: what is folded into one would change the other."""
-    first: dict[int, str] = {}
-    for name, layer in surgery.linears(model):
-        other = first.setdefault(id(layer.weight), name)
-        if other != name:
+    """Raises ValueError where two modules share a weight, one of them in a decoder layer: what is folded into one would change the other."""
+    inside = tuple(f"{name}." for name, _ in surgery.decoder_layers(model))
+    first: dict[torch.nn.Parameter, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        other = first.setdefault(parameter, name)
+        if other != name and (name.startswith(inside) or other.startswith(inside)):
             raise ValueError(
                 f"{other} and {name} share a weight: give each its own before scales are folded in"
             )

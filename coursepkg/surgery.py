@@ -1,6 +1,7 @@
 """Walking the models of transformers: which of their layers a method may change."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,8 +110,8 @@ class Source:
         before, kept = self.module(probe), [tensor.clone() for tensor in self.tensors]
         self._scale(by)
         wanted = before.float() * by.to(before.device)
-        off = (self.module(probe).float() - wanted).abs().max()
-        if not off <= 8 * torch.finfo(gain.dtype).eps * wanted.abs().max():
+        bias = getattr(self.module, "bias", None)
+        if not _alike(self.module(probe), wanted, gain.dtype, 0 if bias is None else bias.float().abs()):
             put_back(self.tensors, kept)
             raise NotPreserved(
                 f"{self.name}'s output is not its gain times something: its channels cannot be scaled"
@@ -124,6 +125,29 @@ class Source:
                 tensor.copy_(tensor.float() / factor[self.channels.to(tensor.device)])
             else:
                 tensor.copy_(tensor.float() * factor.reshape(-1, *[1] * (tensor.ndim - 1)))
+
+
+def _alike(
+    found: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype, more: torch.Tensor | int = 0
+) -> bool:
+    """Whether each channel is what it was to be, but for the rounding of a dtype: relative to its own largest value, so that a large
+    channel hides nothing. more: what is added to a channel, and may cancel what else is in it."""
+    off, largest = ((each.float().flatten(0, -2).abs().amax(0)) for each in (found.float() - wanted, wanted))
+    return bool((off <= 8 * torch.finfo(dtype).eps * (largest + more)).all())
+
+
+@contextmanager
+def in_fp32(module: torch.nn.Module) -> Iterator[None]:
+    """Inside the `with` block a module's fp16 and bf16 tensors are fp32; afterwards they are what they were before."""
+    tensors = (*module.parameters(), *module.buffers())
+    narrow = [(each, each.data) for each in tensors if each.dtype in (torch.float16, torch.bfloat16)]
+    try:
+        for tensor, data in narrow:
+            tensor.data = data.float()
+        yield
+    finally:
+        for tensor, data in narrow:
+            tensor.data = data
 
 
 def put_back(tensors: Sequence[torch.Tensor], kept: Sequence[torch.Tensor]) -> None:
@@ -183,28 +207,29 @@ def _norms(module: torch.nn.Module, run: Callable[[], Any]) -> list[Source]:
 def sources(layer: torch.nn.Module, run: Callable[[], torch.Tensor]) -> list[Source]:
     """Everything in a decoder layer that can be scaled without a change of what it computes: norms, and Linear layers.
 
-    run: runs the layer on some text and gives its output. How a layer is made is not known here but tried out: all channels are
-    halved and the columns that read them doubled; a source is what leaves the output as it was. (That is exact, but for the
-    smallest numbers of fp16.) A norm that adds 1 to its gain is none, nor a Linear layer with a bend behind it (gate), nor one that
+    run: runs the layer on some text and gives its output, in fp32 (`in_fp32`): 16 bits would round small differences away. How a layer
+    is made is not known here but tried out (`is_preserved`). A norm that adds 1 to its gain is none, nor a Linear layer with a bend behind it (gate), nor one that
     something else reads, too.
     """
     before = run()
     found = _norms(layer, run)
     fed = {reader for norm in found for _, reader in norm.readers}
     found += _products(layer, run, fed)
+    return [source for source in found if is_preserved(source, run, before)]
 
-    def is_preserved(source: Source) -> bool:
-        kept = [tensor.clone() for tensor in source.tensors]
-        try:
-            source.scale(torch.full((len(source.module.weight),), 0.5))
-            off = (run().float() - before.float()).abs().max()
-            return bool(off <= 8 * torch.finfo(before.dtype).eps * before.float().abs().max())
-        except NotPreserved:
-            return False
-        finally:
-            put_back(source.tensors, kept)
 
-    return [source for source in found if is_preserved(source)]
+@torch.no_grad()
+def is_preserved(source: Source, run: Callable[[], torch.Tensor], before: torch.Tensor) -> bool:
+    """Whether a layer, run as in `sources`, gives what it gave before when all channels of a source are halved and the columns that
+    read them doubled, which rounds nothing in fp32."""
+    kept = [tensor.clone() for tensor in source.tensors]
+    try:
+        source.scale(torch.full((len(source.module.weight),), 0.5))
+        return _alike(run(), before, before.dtype)
+    except NotPreserved:
+        return False
+    finally:
+        put_back(source.tensors, kept)
 
 
 def _products(layer: torch.nn.Module, run: Callable[[], Any], fed: set[torch.nn.Module]) -> Iterator[Source]:

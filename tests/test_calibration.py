@@ -4,6 +4,14 @@ import copy
 
 import pytest
 import torch
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GPTBigCodeConfig,
+    GPTJConfig,
+    GPTNeoConfig,
+    MptConfig,
+)
 
 from coursepkg import calibration, surgery, trials
 from coursepkg.calibration import SAMPLE, Inputs
@@ -193,3 +201,120 @@ def test_sources_have_full_names_and_are_tried_on_one_sequence(monkeypatch):
     names = [source.name for source in layer.sources()]
     assert set(seen) == {1} and "model.layers.0.self_attn.v_proj" in names
     assert [norm.name for norm in layer.norms()] == names[:2]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BloomConfig(hidden_size=32, n_layer=2, n_head=2, vocab_size=96),
+        MptConfig(d_model=32, n_layers=2, n_heads=2, vocab_size=96),
+        GPTJConfig(n_embd=32, n_layer=2, n_head=2, rotary_dim=8, vocab_size=96),
+        GPTNeoConfig(
+            hidden_size=32,
+            num_layers=2,
+            num_heads=2,
+            vocab_size=96,
+            attention_types=[[["global", "local"], 1]],
+        ),
+        GPTBigCodeConfig(n_embd=32, n_layer=2, n_head=2, vocab_size=96),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_layers_may_give_tuples_and_be_given_more_by_place(config):
+    """BLOOM's are also given a tensor with a row for each sequence and head, MPT's one with a row for each head."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    text = batches(model)
+    seen, plain = walked(model, text), calibration.observe(model, text)
+    assert sorted(seen) == sorted(plain)
+    assert all(torch.equal(seen[name].gram, plain[name].gram) for name in plain)
+    assert next(calibration.layer_by_layer(model, text)).sources()
+
+
+def test_layers_that_make_no_hidden_states_are_refused_by_name():
+    model = trials.small_model("llama", "fp32")
+    model.model.layers[0].forward = lambda hidden_states, **_: {"hidden_states": hidden_states}
+    with pytest.raises(ValueError, match="the layers of LlamaForCausalLM do not make hidden states"):
+        walked(model, batches(model))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.arange(8).reshape(2, 4),
+        [torch.arange(4)],
+        [torch.zeros(2, 4)],
+        [torch.zeros(1, 0).long()],
+        ["a"],
+    ],
+)
+@pytest.mark.parametrize(
+    "look", [calibration.observe, lambda *given: next(calibration.layer_by_layer(*given))]
+)
+def test_what_is_no_batch_is_said(wrong, look):
+    with pytest.raises(ValueError, match="each batch must be token ids, int64"):
+        look(trials.small_model("llama", "fp32"), wrong)
+
+
+def test_batches_may_be_an_iterator():
+    model = trials.small_model("llama", "fp32")
+    seen, plain = walked(model, iter(batches(model))), calibration.observe(model, iter(batches(model)))
+    assert all(torch.equal(seen[name].gram, plain[name].gram) for name in plain)
+
+
+def test_a_forward_that_was_put_there_stays():
+    """accelerate puts its own in the place of a layer's."""
+    model = trials.small_model("llama", "fp32")
+    layer = model.model.layers[1]
+    layer.forward = own = layer.forward
+    walked(model, batches(model))
+    assert vars(layer)["forward"] is own
+    assert not any("forward" in vars(each) for each in model.model.layers if each is not layer)
+
+
+def test_where_it_ends_early_the_layer_goes_back():
+    model, moved = trials.small_model("llama", "fp32"), []
+    layer = model.model.layers[0]
+    layer.to = lambda device: moved.append(str(device)) or layer
+    layers = calibration.layer_by_layer(model, batches(model), device="cpu:0")
+    next(layers)
+    assert moved == ["cpu:0"] and not model.training
+    layers.close()
+    assert moved == ["cpu:0", "cpu"] and model.training
+
+
+def test_dropout_is_off_meanwhile():
+    model = trials.small_model("llama", "fp32", attention_dropout=0.5).train()
+    model.model.layers[1].eval()
+    text, modes = batches(model), {name: module.training for name, module in model.named_modules()}
+    quiet = copy.deepcopy(model).eval()
+    plain = calibration.observe(quiet, text)
+    for seen in (calibration.observe(model, text), walked(model, text)):
+        assert all(torch.equal(seen[name].gram, plain[name].gram) for name in plain)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+    layers = calibration.layer_by_layer(model, text)
+    assert len(next(layers).sources()) == 4
+
+
+def test_what_is_put_in_a_layers_place_is_in_its_mode():
+    model = trials.small_model("llama", "fp32").train()
+    for layer in calibration.layer_by_layer(model, batches(model)):
+        for group in layer.groups():
+            for name, linear in group.linears.items():
+                layer.put(name, copy.deepcopy(linear))
+    assert all(module.training for module in model.modules())
+
+
+def test_a_layer_may_be_reached_by_a_later_batch_alone():
+    """As an expert may be. What its neighbour reads in other batches is not its own."""
+    model = trials.small_model("llama", "fp32").eval()
+    mlp = model.model.layers[1].mlp
+    mlp.forward = lambda x: mlp.down_proj(mlp.gate_proj(x) * (mlp.up_proj(x) if x.shape[1] == 71 else 1))
+    text = batches(model)
+    seen, plain = walked(model, text), calibration.observe(model, text)
+    for each, tokens in (("gate", 426), ("up", 142), ("down", 426)):
+        name = f"model.layers.1.mlp.{each}_proj"
+        assert seen[name].tokens == tokens and torch.equal(
+            seen[name].gram,
+            calibration.observe(model, text[1:2])[name].gram if each == "up" else plain[name].gram,
+        )

@@ -105,6 +105,7 @@ def test_memory_knows_no_model():
                 "quantized_model",
                 "smoothquant",
                 "surgery",
+                "w8a8",
                 "weight_formats",
             },
         ),

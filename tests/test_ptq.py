@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, DeepseekV3Config
 
 from coursepkg import affine, awq, calibration, gptq, ptq, smoothquant, surgery, trials
 from coursepkg.affine import Scheme
@@ -192,7 +193,9 @@ def test_llm_int8_swaps_all_layers_but_the_head(model):
         lambda model: ptq.gptq(model, text(model), SCHEME),
         lambda model: ptq.awq(model, text(model), SCHEME),
         lambda model: ptq.salience(model, text(model), SCHEME),
+        lambda model: ptq.smooth(model, text(model)),
         lambda model: ptq.w8a8(model),
+        lambda model: ptq.w8a8(model, activations="tensor", batches=[]),
         lambda model: ptq.llm_int8(model),
     ],
 )
@@ -227,9 +230,14 @@ def shared(model):
     model.model.layers[1].mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
 
 
+def shared_norm(model):
+    model.model.layers[1].input_layernorm.weight = model.model.layers[0].input_layernorm.weight
+
+
 @pytest.mark.parametrize(
     ("change", "method", "message"),
     [
+        (shared_norm, lambda model: ptq.smooth(model, text(model)), "share a weight"),
         (shared, lambda model: ptq.smooth(model, text(model)), "share a weight"),
         (shared, lambda model: ptq.salience(model, text(model), SCHEME, clip=False), "share a weight"),
         (None, lambda model: ptq.awq(model, text(model), Scheme(4, granularity="tensor")), "give clip=False"),
@@ -253,3 +261,67 @@ def test_a_layer_that_read_only_zeros_has_no_static_scale():
         ValueError, match=r"layers\.0\.mlp\.down_proj: in the text it read nothing, or only zeros"
     ):
         ptq.w8a8(model, activations="tensor", batches=text(model))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda model: ptq.gptq(model, text(model), SCHEME),
+        lambda model: ptq.awq(model, text(model), SCHEME),
+        lambda model: ptq.smooth(model, text(model)),
+        ptq.w8a8,
+        ptq.llm_int8,
+    ],
+)
+def test_a_weight_that_is_not_finite_is_refused_first(method):
+    model = trials.small_model("llama", "fp32").eval()
+    model.model.layers[3].mlp.down_proj.weight.data[0, 0] = torch.nan
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"model\.layers\.3\.mlp\.down_proj: .*infinities or NaN"):
+        method(model)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name].nan_to_num(7), before[name].nan_to_num(7)) for name in before)
+
+
+def with_shared_experts() -> torch.nn.Module:
+    """Its second layer's shared experts are Linear, and read what the router and the other experts read, which are none."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 16, "vocab_size": 96}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    sizes |= {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
+    sizes |= {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8}
+    config = DeepseekV3Config(**sizes, v_head_dim=16, first_k_dense_replace=1)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+def test_a_norm_that_something_else_reads_is_not_smoothed():
+    model = with_shared_experts()
+    before = logits(model)
+    with pytest.raises(surgery.NotPreserved, match="model.layers.1.post_attention_layernorm changes"):
+        ptq.smooth(model, text(model))
+    assert (logits(model) - before).abs().max() <= 1e-5 * before.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_sources_are_the_same_in_16_bits(dtype):
+    """Where a channel is large, 16 bits would round away what is wrong in the others."""
+    model = with_shared_experts()
+    model.model.embed_tokens.weight.data[:, 0] = 100
+    scheme, found = Scheme(4, granularity="channel"), []
+    for made in (model, copy.deepcopy(model).to(dtype)):
+        found.append(list(ptq.salience(made, text(model), scheme, grid=2, clip=False)))
+        assert next(made.parameters()).dtype in (dtype, torch.float32)
+    assert found[0] == found[1] and "model.layers.1.mlp.shared_experts.up_proj" in found[0]
+    assert "model.layers.1.post_attention_layernorm" not in found[0]
+
+
+def test_layers_with_two_sources_are_scaled_in_one():
+    """With relu, which bends nothing that halving does not, down follows both gate and up."""
+    model = trials.small_model("llama", "fp32", hidden_act="relu", num_hidden_layers=1).eval()
+    layer = next(calibration.layer_by_layer(model, text(model)))
+    names = [source.name for source in layer.sources()]
+    assert names[-2:] == ["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"]
+    before = logits(model)
+    assert list(ptq.salience(model, text(model), SCHEME, clip=False)) == names[:-1]
+    assert (logits(model) - before).abs().max() <= 1e-5 * before.abs().max()

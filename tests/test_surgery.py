@@ -135,3 +135,22 @@ def test_an_input_that_mixes_two_outputs_makes_no_source():
     mlp.forward = lambda x: mlp.down_proj(mlp.up_proj(x) + mlp.up_proj(x).roll(1, -1))
     mlp.gate_proj = None
     assert "up_proj" not in [source.name.rsplit(".", 1)[1] for source in found_in(model)]
+
+
+def test_a_large_channel_hides_no_other():
+    """Gemma's gains, 1 more than the weight: where one is ten million, the others' halves are as wrong as ever."""
+    model = trials.small_model("gemma3", "fp32").eval()
+    norm = norms_of(model)[0]
+    with torch.no_grad():
+        norm.module.weight[0] = 1e7
+    with pytest.raises(surgery.NotPreserved, match="its channels cannot be scaled"):
+        norm.scale(torch.full((128,), 0.5))
+
+
+def test_in_fp32_all_is_put_back():
+    layer = torch.nn.Linear(4, 3, dtype=torch.bfloat16)
+    weight, values = layer.weight, layer.weight.detach().clone()
+    with surgery.in_fp32(layer):
+        assert layer.weight is weight and layer(torch.ones(4)).dtype == torch.float32
+        layer.weight.data += 1
+    assert layer.weight is weight and weight.dtype == torch.bfloat16 and torch.equal(weight, values)
