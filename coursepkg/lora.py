@@ -8,6 +8,7 @@ Fine-Tuning with LoRA". The order of operations and the first values of A are th
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -72,8 +73,7 @@ class LoraLinear(torch.nn.Module):
 
         Beside a layer in 16 bits A's first values are rounded to its dtype, as peft's are. It becomes the active one. Raises ValueError where the name is taken, or holds a dot.
         """
-        if name in self.configs or not name or "." in name:
-            raise ValueError(f"{name!r} cannot be an adapter's name: it is taken, empty, or holds a dot")
+        check_name(name, self.configs)
         first = torch.nn.Linear(self.in_features, config.rank, bias=False)
         second = torch.nn.Linear(config.rank, self.out_features, bias=False)
         torch.nn.init.kaiming_uniform_(first.weight, a=math.sqrt(5))
@@ -99,12 +99,6 @@ class LoraLinear(torch.nn.Module):
         for name in self.configs:
             self.lora_A[name].requires_grad_(name in names)
             self.lora_B[name].requires_grad_(name in names)
-
-    def remove(self, name: str) -> None:
-        """Drop an adapter. Raises as `activate` does."""
-        self.activate(*(each for each in self.active if each != name))
-        for parts in (self.lora_A, self.lora_B, self.lora_dropout, self.configs):
-            del parts[name]
 
     @torch.no_grad()
     def delta(self, name: str) -> torch.Tensor:
@@ -158,7 +152,8 @@ class LoraLinear(torch.nn.Module):
     def unmerge(self) -> None:
         """Undo `merge`: exactly for a QuantizedLinear; for a Linear layer ΔW is subtracted, which leaves the rounding of two sums."""
         if self._unmerged is not None:
-            self.base_layer.put(self._unmerged)
+            now = self.base_layer.stored
+            self.base_layer.put({name: t.to(now[name].device) for name, t in self._unmerged.items()})
             self._unmerged = None
         else:
             weight = self.base_layer.weight
@@ -168,6 +163,12 @@ class LoraLinear(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return f"adapters: {', '.join(self.configs) or 'none'}; active: {', '.join(self.active) or 'none'}"
+
+
+def check_name(name: str, taken: Iterable[str]) -> None:
+    """Raises ValueError where an adapter cannot be called so."""
+    if name in taken or not name or "." in name:
+        raise ValueError(f"{name!r} cannot be an adapter's name: it is taken, empty, or holds a dot")
 
 
 def _finite(weight: torch.Tensor) -> None:

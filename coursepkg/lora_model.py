@@ -1,19 +1,21 @@
 """A whole model with LoRA adapters: put beside its layers, switched, merged, saved and loaded as the library peft has them."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from coursepkg.lora import LoraConfig, LoraLinear
+from coursepkg import surgery
+from coursepkg.files import replaced
+from coursepkg.lora import LoraConfig, LoraLinear, check_name
 from coursepkg.quantized_linear import QuantizedLinear
 
+#: Layers that can have adapters, or have them already.
+KINDS = (torch.nn.Linear, QuantizedLinear, LoraLinear)
 #: The files of an adapter, and what peft puts before the names of its tensors.
 CONFIG, TENSORS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
 #: Settings of peft that change what an adapter computes, with the values that change nothing.
@@ -28,9 +30,12 @@ PLAIN = {
             "arrow_config",
             "corda_config",
             "fan_in_fan_out",
+            "kasa_config",
+            "layer_replication",
             "lora_bias",
             "megatron_config",
             "modules_to_save",
+            "monteclora_config",
             "rank_pattern",
             "target_parameters",
             "trainable_token_indices",
@@ -55,10 +60,9 @@ def add(model: torch.nn.Module, config: LoraConfig, name: str = "default") -> li
     where a target is the name of no Linear layer, and as `surgery.linears` does; nothing is changed then.
     """
     chosen = _chosen(model, config.targets)
-    if name in adapters(model) or not name or "." in name:
-        raise ValueError(f"{name!r} cannot be an adapter's name: it is taken, empty, or holds a dot")
+    check_name(name, adapters(model))
     _refuse_merged(model)
-    _put(model, {path: config for path in chosen}, name)
+    _put(model, config, chosen, name)
     return list(chosen)
 
 
@@ -99,7 +103,17 @@ def disabled(model: torch.nn.Module) -> Iterator[None]:
 
 
 def merge(model: torch.nn.Module) -> None:
-    """Add the active adapters to the weights, in place; raises as `LoraLinear.merge` does, and nothing is changed then."""
+    """Add the active adapters to the weights, in place.
+
+    Raises as `LoraLinear.merge` does, and ValueError where two adapted layers share their weight; nothing is changed then.
+    """
+    first: dict[torch.Tensor, str] = {}
+    for path, layer in layers(model).items():
+        weight = getattr(layer.base_layer, "_parameters", {}).get("weight")
+        if weight is not None and first.setdefault(weight, path) != path:
+            raise ValueError(
+                f"{first[weight]} and {path} share a weight: each would be changed by both adapters"
+            )
     done = []
     try:
         for path, layer in layers(model).items():
@@ -123,8 +137,8 @@ def unmerge(model: torch.nn.Module) -> None:
 
 def unload(model: torch.nn.Module) -> None:
     """Take the adapters away and put the layers back in their places: with what was merged into them, and without the rest."""
-    for path, layer in layers(model).items():
-        model.set_submodule(path, layer.base_layer)
+    if layers(model):
+        surgery.swap(model, lambda path, layer: layer.base_layer, (LoraLinear,))
 
 
 def trainable(model: torch.nn.Module) -> int:
@@ -179,25 +193,22 @@ def save(model: torch.nn.Module, folder: Path | str, name: str = "default") -> P
         "inference_mode": True,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{TENSORS}.part"
-    try:
-        save_file(found, part, metadata={"format": "pt"})
-        os.replace(part, folder / TENSORS)
-    finally:
-        part.unlink(missing_ok=True)
-    (folder / CONFIG).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    replaced(folder / TENSORS, lambda path: save_file(found, path, metadata={"format": "pt"}))
+    text = json.dumps(written, indent=2) + "\n"
+    replaced(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     return folder
 
 
 def load(model: torch.nn.Module, folder: Path | str, name: str = "default") -> list[str]:
-    """Put a saved adapter, ours or peft's, beside the model's layers, and make it the active one. The names of the adapted layers.
+    """Put a saved adapter, ours or peft's, beside the model's layers, and make it the active one, all else frozen. The names of the
+    adapted layers.
 
     Raises NotAnAdapter where files are missing or unreadable, where the adapter is more than plain LoRA, and where its tensors do not fit the
     model; ValueError where the name is taken. Nothing is changed then.
     """
     folder = Path(folder)
     config, found = read_config(folder), _read_tensors(folder)
-    known, wanted = _adaptable(model), {}
+    known, wanted = dict(surgery.linears(model, KINDS)), {}
     for key, tensor in found.items():
         path, _, rest = key.removeprefix(PREFIX).rpartition(".lora_")
         layer = known.get(path)
@@ -209,18 +220,16 @@ def load(model: torch.nn.Module, folder: Path | str, name: str = "default") -> l
         wanted.setdefault(path, {})[rest[0]] = tensor
     if lacking := [path for path, parts in wanted.items() if len(parts) < 2]:
         raise NotAnAdapter(f"{folder / TENSORS} has only one of the two matrices of {', '.join(lacking[:5])}")
-    if name in adapters(model) or not name or "." in name:
-        raise ValueError(f"{name!r} cannot be an adapter's name: it is taken, empty, or holds a dot")
+    check_name(name, adapters(model))
     _refuse_merged(model)
     order = [path for path in known if path in wanted]
     with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten at once
-        _put(model, {path: config for path in order}, name)
+        _put(model, config, order, name)
     with torch.no_grad():
-        for path, layer in layers(model).items():
-            if path in wanted:
-                for part in "AB":
-                    weight = getattr(layer, f"lora_{part}")[name].weight
-                    weight.data = wanted[path][part].to(weight.device)
+        for path, parts in wanted.items():
+            layer = model.get_submodule(path)
+            layer.lora_A[name].weight.copy_(parts["A"])
+            layer.lora_B[name].weight.copy_(parts["B"])
     return order
 
 
@@ -259,24 +268,8 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def _adaptable(model: torch.nn.Module) -> dict[str, Any]:
-    """The layers that can have adapters, or have them already: Linear layers of any kind but the head."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    found: dict[str, Any] = {}
-    for path, module in model.named_modules():
-        inside = path.rpartition(".")[0]
-        while inside and not isinstance(found.get(inside), LoraLinear):
-            inside = inside.rpartition(".")[0]
-        linear = isinstance(module, (torch.nn.Linear, QuantizedLinear, LoraLinear))
-        if linear and not inside and module is not head:
-            found[path] = module
-    return found
-
-
 def _chosen(model: torch.nn.Module, targets: tuple[str, ...] | None) -> list[str]:
-    known = list(_adaptable(model))
-    if not known:
-        raise ValueError(f"{type(model).__name__} has no Linear layer to adapt")
+    known = [path for path, _ in surgery.linears(model, KINDS)]
     if targets is None:
         return known
     for target in targets:
@@ -290,17 +283,17 @@ def _is(path: str, target: str) -> bool:
     return path == target or path.endswith(f".{target}")
 
 
-def _put(model: torch.nn.Module, configs: dict[str, LoraConfig], name: str) -> None:
-    known = _adaptable(model)
+def _put(model: torch.nn.Module, config: LoraConfig, paths: list[str], name: str) -> None:
     model.requires_grad_(False)
-    for path, layer in known.items():
-        if path in configs and not isinstance(layer, LoraLinear):
-            wrapped = LoraLinear(layer).train(layer.training)
-            model.set_submodule(path, wrapped)
-            known[path] = wrapped
-    for path, config in configs.items():
-        known[path].add(name, config)
-        known[path].train(known[path].training)
+
+    def wrapped(path: str, layer: torch.nn.Module) -> torch.nn.Module:
+        return layer if path not in paths or isinstance(layer, LoraLinear) else LoraLinear(layer)
+
+    surgery.swap(model, wrapped, KINDS)
+    for path in paths:
+        layer = model.get_submodule(path)
+        layer.add(name, config)
+        layer.train(layer.training)
     activate(model, name)
 
 

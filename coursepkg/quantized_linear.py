@@ -65,6 +65,8 @@ class QuantizedLinear(KeepsDtypes):
 
     def put(self, stored: Stored) -> None:
         """Hold other tensors of the same names, shapes and dtypes: another weight in the same format. Raises ValueError where they differ."""
+        if extra := [name for name in stored if name not in self.names]:
+            raise ValueError(f"there is no place for {', '.join(extra)}")
         for name, now in self.stored.items():
             new = stored.get(name)
             if new is None or (new.shape, new.dtype) != (now.shape, now.dtype):

@@ -2,7 +2,6 @@
 
 import json
 import operator
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from coursepkg import surgery
+from coursepkg.files import replaced
 from coursepkg.quantized_linear import QuantizedLinear
 from coursepkg.weight_formats import WeightFormat, weight_format
 
@@ -87,12 +87,12 @@ def save(model: Any, folder: Path | str) -> Path:
     if getattr(model, "generation_config", None) is None:
         (folder / GENERATION).unlink(missing_ok=True)
     else:
-        _replaced(folder / GENERATION, model.generation_config.to_json_file)
+        replaced(folder / GENERATION, model.generation_config.to_json_file)
     tensors, aliases = distinct_tensors(model)
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    _replaced(folder / TENSORS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    replaced(folder / TENSORS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     text = json.dumps({"layers": formats, "aliases": aliases}, indent=1)
-    _replaced(folder / FORMATS, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    replaced(folder / FORMATS, lambda path: path.write_text(text + "\n", encoding="utf-8"))
     return folder
 
 
@@ -192,13 +192,3 @@ def distinct_tensors(model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], d
         else:
             names[place], found[name] = name, tensor
     return found, aliases
-
-
-def _replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole, or leave what was there."""
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -12,20 +12,26 @@ class NotPreserved(RuntimeError):
     """The model would compute something else afterwards; it was left as it was."""
 
 
-def linears(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
+LINEAR = (torch.nn.Linear,)
+
+
+def linears(
+    model: torch.nn.Module, kinds: tuple[type[torch.nn.Module], ...] = LINEAR
+) -> Iterator[tuple[str, torch.nn.Linear]]:
     """The Linear layers that are quantized by default, with their names: all but the output head.
 
-    A layer with several names comes once, with the first. Raises ValueError where there is none, with the kinds of the other
-    layers that the model has.
+    kinds: what counts as one; what is inside of one does not count again. A layer with several names comes once, with the first.
+    Raises ValueError where there is none, with the kinds of the other layers that the model has.
     """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    found = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    ]
+    found: list[tuple[str, torch.nn.Linear]] = []
+    inside: set[torch.nn.Module] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, kinds) and module is not head and module not in inside:
+            found.append((name, module))
+            inside.update(module.modules())
     if not found:
-        kinds = sorted(
+        others = sorted(
             {
                 type(module).__name__
                 for module in model.modules()
@@ -33,7 +39,7 @@ def linears(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
             }
         )
         raise ValueError(
-            f"{type(model).__name__} has no torch.nn.Linear to quantize; its layers are {', '.join(kinds)}"
+            f"{type(model).__name__} has no torch.nn.Linear to quantize; its layers are {', '.join(others)}"
         )
     yield from found
 
@@ -49,15 +55,19 @@ def decoder_layers(model: torch.nn.Module) -> list[tuple[str, torch.nn.Module]]:
     raise ValueError(f"{type(model).__name__} has no list of layers with torch.nn.Linear in each")
 
 
-def swap(model: torch.nn.Module, convert: Callable[[str, torch.nn.Linear], torch.nn.Module]) -> list[str]:
-    """Put other layers in the places of `linears`: what `convert` makes of a name and a layer. The names that were swapped.
+def swap(
+    model: torch.nn.Module,
+    convert: Callable[[str, torch.nn.Linear], torch.nn.Module],
+    kinds: tuple[type[torch.nn.Module], ...] = LINEAR,
+) -> list[str]:
+    """Put other layers in the places of `linears`, of these kinds: what `convert` makes of a name and a layer. The names that were swapped.
 
     A layer with several names is swapped under all of them, and is in the list with the first. A layer for which `convert`
     gives itself stays. The new ones are in training or evaluation mode as the old ones were; hooks of the old ones go with them.
     Raises ValueError as `linears` does, and what `convert` raises, with the layer's name; then the model is as it was.
     """
     made: dict[str, tuple[torch.nn.Linear, torch.nn.Module]] = {}
-    for name, layer in linears(model):
+    for name, layer in linears(model, kinds):
         try:
             module = convert(name, layer)
         except ValueError as error:

@@ -75,8 +75,9 @@ def test_memory_knows_no_model():
         ),
         ("quantized_linear.py", {"weight_formats"}),
         ("lora.py", {"quantized_linear"}),
-        ("lora_model.py", {"lora", "quantized_linear"}),
-        ("quantized_model.py", {"quantized_linear", "surgery", "weight_formats"}),
+        ("lora_model.py", {"files", "lora", "quantized_linear", "surgery"}),
+        ("files.py", set()),
+        ("quantized_model.py", {"files", "quantized_linear", "surgery", "weight_formats"}),
         (
             "export",
             {

@@ -7,9 +7,10 @@ import torch
 from peft import LoraConfig as PeftConfig
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict
 
-from coursepkg import lora_model, trials
+from coursepkg import lora_model, memory, trials
 from coursepkg.affine import Scheme
 from coursepkg.lora import LoraConfig, LoraLinear
+from coursepkg.quantized_linear import QuantizedLinear
 from coursepkg.quantized_model import quantize_model
 from coursepkg.weight_formats import Affine
 
@@ -211,3 +212,58 @@ def test_other_packed_weights_are_not_added_to():
     layer.add("default", LoraConfig(rank=2))
     with pytest.raises(TypeError, match="merge it with peft"):
         layer.merge()
+
+
+def test_a_layer_with_two_names_is_adapted_once_and_under_both():
+    model = tiny()
+    model.model.layers[1].mlp = model.model.layers[0].mlp
+    plain = model.model.layers[0].mlp.up_proj
+    names = lora_model.add(model, LoraConfig(rank=2))
+    assert "model.layers.1.mlp.up_proj" not in names
+    assert isinstance(model.model.layers[1].mlp.up_proj, LoraLinear)
+    lora_model.unload(model)
+    assert model.model.layers[0].mlp.up_proj is plain and not lora_model.layers(model)
+    lora_model.unload(model)
+
+
+def test_two_layers_that_share_a_weight_are_not_merged():
+    model = tiny()
+    first, second = (model.model.layers[place].mlp.up_proj for place in (0, 1))
+    second.weight = first.weight
+    lora_model.add(model, LoraConfig(rank=2))
+    with pytest.raises(ValueError, match=r"layers\.0\.mlp\.up_proj and model\.layers\.1\.mlp\.up_proj share"):
+        lora_model.merge(model)
+    assert not any(layer.merged for layer in lora_model.layers(model).values())
+
+
+def test_an_adapter_saved_in_16_bits_is_trained_in_32(tmp_path):
+    model = tiny()
+    lora_model.add(model, LoraConfig(rank=2))
+    trained(model)
+    for layer in lora_model.layers(model).values():
+        layer.lora_A.half(), layer.lora_B.half()
+    again = tiny()
+    lora_model.load(again, lora_model.save(model, tmp_path))
+    assert {tensor.dtype for tensor in lora_model.tensors(again).values()} == {torch.float32}
+    for name, tensor in lora_model.tensors(model).items():
+        assert torch.equal(lora_model.tensors(again)[name], tensor.float())
+
+
+def test_parameters_are_those_that_the_memory_budget_counts():
+    model = tiny()
+    lora_model.add(model, LoraConfig(rank=3))
+    assert lora_model.trainable(model) == memory.Lora(rank=3).parameters(
+        memory.Architecture.from_config(model.config.to_dict())
+    )
+
+
+def test_other_weights_in_the_same_format_can_be_put_in_a_quantized_layer():
+    layer, other = (
+        QuantizedLinear.of(torch.nn.Linear(16, 4), Affine(Scheme(4, granularity=16))) for _ in range(2)
+    )
+    layer.put(other.stored)
+    assert torch.equal(layer.dequantize(), other.dequantize())
+    wrong = QuantizedLinear.of(torch.nn.Linear(32, 4), Affine(Scheme(4, granularity=16))).stored
+    for given in (wrong, {}, other.stored | {"more": torch.zeros(1)}):
+        with pytest.raises(ValueError, match="not a tensor of shape|no place for more"):
+            layer.put(given)
