@@ -7,6 +7,7 @@ layer at a time (`calibration.layer_by_layer`), whose `device` and `before` are 
     ptq.gptq(model, batches, Scheme(4, granularity=64))
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -39,11 +40,11 @@ def gptq(
     damping: float = 0.01,
     **steps: Any,
 ) -> list[str]:
-    """Quantize all Linear layers but the head with GPTQ, each with the inputs that the quantized ones before it give.
+    """Quantize all Linear layers in decoder layers with GPTQ, each with the inputs that the quantized ones before it give.
 
     scheme, act_order, static_groups, damping: as in `gptq.quantize`. steps: `device`, `before`. Returns the names. Raises ValueError, with the model as
     it was, for a layer that is more than a torch.nn.Linear, that the scheme does not fit or whose weight is not finite; and with the layer's name as
-    `gptq.quantize` does, with the layers before it quantized.
+    `gptq.quantize` does, with the layers before it quantized. Warns of other large weights, which stay as they are.
     """
     _check(model, scheme)
     done = []
@@ -53,6 +54,7 @@ def gptq(
                 for name, made in _gptq(group, scheme, act_order, static_groups, damping):
                     layer.put(name, _stored(made, group.linears[name]))
                     done.append(name)
+    _say_what_stays(model)
     return done
 
 
@@ -95,9 +97,12 @@ def _apart(made: Quantized, layers: list[torch.nn.Linear]) -> list[Quantized]:
 def awq(
     model: Any, batches: Batches, scheme: Scheme, grid: int = 20, clip: bool = True, **steps: Any
 ) -> dict[str, Search]:
-    """Quantize all Linear layers but the head with AWQ: `salience`, then rounding to the scheme. Returns and raises what that does."""
+    """Quantize all Linear layers in decoder layers with AWQ: `salience`, then rounding to the scheme. Returns and raises what that does,
+    and warns as `gptq` does."""
     found = salience(model, batches, scheme, grid, clip, **steps)
-    quantize_model(model, Affine(scheme))
+    inside = _decoder_layers(model)
+    quantize_model(model, lambda name, _: Affine(scheme) if name.startswith(inside) else None)
+    _say_what_stays(model)
     return found
 
 
@@ -229,21 +234,27 @@ def _plain(
 
 def _check(model: Any, scheme: Scheme | None = None) -> None:
     """Raises ValueError, with a layer's name, where one is more than a torch.nn.Linear, has a weight that is not finite, or a shape that
-    the scheme does not fit."""
+    the scheme, for what stands in a decoder layer, does not fit."""
+    inside = _decoder_layers(model)
 
     def convert(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
         if not layer.weight.is_meta and not layer.weight.isfinite().all():
             raise ValueError("its weight holds infinities or NaN")
-        if scheme is not None:
+        if scheme is not None and name.startswith(inside):
             affine.block_shape(tuple(layer.weight.shape), scheme.granularity)
         return layer
 
     surgery.swap(model, _plain(model, convert))
 
 
+def _decoder_layers(model: Any) -> tuple[str, ...]:
+    """How the names of what stands in a decoder layer begin."""
+    return tuple(f"{name}." for name, _ in surgery.decoder_layers(model))
+
+
 def _check_none_shared(model: Any) -> None:
     """Raises ValueError where two modules share a weight, one of them in a decoder layer: what is folded into one would change the other."""
-    inside = tuple(f"{name}." for name, _ in surgery.decoder_layers(model))
+    inside = _decoder_layers(model)
     first: dict[torch.nn.Parameter, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         other = first.setdefault(parameter, name)
@@ -251,3 +262,15 @@ def _check_none_shared(model: Any) -> None:
             raise ValueError(
                 f"{other} and {name} share a weight: give each its own before scales are folded in"
             )
+
+
+def _say_what_stays(model: Any) -> None:
+    """Warns, with names, of matrices that are neither embeddings nor a head and were not quantized: experts in one tensor, projections
+    before and behind the decoder layers."""
+    head = model.get_output_embeddings()
+    kept = [each for each in model.modules() if isinstance(each, torch.nn.Embedding) or each is head]
+    left = {weight for each in kept if each is not None for weight in each.parameters()}
+    stays = [name for name, weight in model.named_parameters() if weight.ndim > 1 and weight not in left]
+    if stays:
+        more = f" and {len(stays) - 5} more" if len(stays) > 5 else ""
+        warnings.warn(f"not quantized: {', '.join(stays[:5])}{more}", stacklevel=3)

@@ -2,6 +2,7 @@
 
 import json
 import operator
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from coursepkg.weight_formats import WeightFormat, weight_format
 
 #: Beside config.json in the folder of a saved model. The second one holds the layers' formats, and second names of tensors.
 TENSORS, FORMATS, GENERATION = "quantized.safetensors", "quantized.json", "generation_config.json"
+#: What a model, written here or as a checkpoint of transformers, may have left in a folder besides its config.json.
+OLD = re.compile(
+    r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|quantized\.(safetensors|json)|generation_config\.json|quant(ize)?_config\.json"
+)
 
 
 class NotQuantized(ValueError):
@@ -73,8 +78,8 @@ def stored_bytes(model: torch.nn.Module) -> int:
 def save(model: Any, folder: Path | str) -> Path:
     """Write a quantized transformers model: its configs, its tensors (safetensors), and the formats of its layers.
 
-    folder: made where it is not there. A model in it is replaced, file by file. Returns the folder. Raises NotQuantized
-    where no layer is quantized.
+    folder: made where it is not there. A model in it, also one that was exported, is replaced, file by file. Returns the folder.
+    Raises NotQuantized where no layer is quantized.
     """
     formats = {name: module.kind.described() for name, module in quantized_layers(model)}
     if not formats:
@@ -84,16 +89,24 @@ def save(model: Any, folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
-    if getattr(model, "generation_config", None) is None:
-        (folder / GENERATION).unlink(missing_ok=True)
-    else:
+    new = {TENSORS, FORMATS}
+    if getattr(model, "generation_config", None) is not None:
+        new.add(GENERATION)
         replaced(folder / GENERATION, model.generation_config.to_json_file)
     tensors, aliases = distinct_tensors(model)
     tensors = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     replaced(folder / TENSORS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
     text = json.dumps({"layers": formats, "aliases": aliases}, indent=1)
     replaced(folder / FORMATS, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+    remove_old(folder, new)
     return folder
+
+
+def remove_old(folder: Path, new: set[str]) -> None:
+    """Remove the files of a model that was in a folder before, but for those with the names of new ones."""
+    for path in folder.iterdir():
+        if OLD.fullmatch(path.name) and path.name not in new:
+            path.unlink()
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> Any:
@@ -119,6 +132,8 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Any:
         raise NotQuantized(f"{folder / TENSORS} cannot be read: {error}") from error
     try:
         model = unfilled(folder)
+        if hasattr(model.config, "quantization_config"):
+            raise ValueError("its config is that of an exported model, which export.load reads")
         surgery.swap(
             model,
             lambda name, layer: QuantizedLinear.empty(layer, kinds[name], "meta") if name in kinds else layer,

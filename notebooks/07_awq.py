@@ -946,7 +946,7 @@ claims.check(
 # | clipping | each group's limit by the outputs' error | most of the gain at 3 bits; not before GPTQ |
 # | one rounding | one throw of dice | throw again before you explain |
 #
-# **Serving it.** A folded AWQ model is a model like any other, its codes and scales are stored as GPTQ's are (lecture 06, section 11), and the same kernels read them: what the scales needed is in the norms and rows already.
+# **Serving it.** A folded AWQ model is a model like any other, and the package's export writes its codes and scales in the layouts of lecture 06, section 11: what the scales needed is in the norms and rows already. (The authors' own code has a layout of its own, which this package does not write.)
 #
 # **Papers.** Lin et al. 2024, *AWQ: Activation-aware Weight Quantization for On-Device LLM Compression and Acceleration*, section 3.1 and table 1 (salience), section 3.2 and table 2 (scales; equations 4 and 5, the search), table 4 (perplexity), figure 8 (calibration
 # text). Clipping, and the norm of $s$, are in the authors' code. Frantar et al. 2023, *GPTQ*. Xiao et al. 2023, *SmoothQuant*, section 4, which moves sizes from activations to weights for another reason.

@@ -11,7 +11,7 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig, Qwen2Config
 
-from coursepkg import export, loading, packing, quantized_model
+from coursepkg import export, loading, packing, ptq, quantized_model
 from coursepkg.affine import Scheme
 from coursepkg.export import LAYOUTS, NotExportable, NotReadable, writing
 from coursepkg.int8_linear import W8A8Linear
@@ -610,3 +610,35 @@ def test_biases_of_zeros_that_older_tools_wrote_are_left_out(tmp_path):
     export.save(model, tmp_path, "gptq")
     tensors(lambda found: found.update({f"{UP}.bias": torch.zeros(96)}))(tmp_path)
     assert same(export.load(tmp_path), model)
+
+
+@pytest.mark.parametrize("swap", [ptq.w8a8, ptq.llm_int8])
+def test_layers_that_multiply_in_8_bits_are_refused(swap, tmp_path):
+    model = tiny()
+    swap(model)
+    with pytest.raises(NotExportable, match="those of w8a8 and llm_int8 are not"):
+        export.save(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_holds_one_model_whoever_wrote_it_last(tmp_path):
+    """What was written before, here or as an export, would be read in its place."""
+    first, second = quantized(), quantized(Scheme(8, granularity=32, scale_dtype=FP16))
+    (tmp_path / "quantize_config.json").write_text("{}")
+    quantized_model.save(first, tmp_path)
+    export.save(second, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "model.safetensors" in names and not {name for name in names if name.startswith("quant")}
+    with pytest.raises(quantized_model.NotQuantized, match="no quantized.safetensors"):
+        quantized_model.load(tmp_path)
+    quantized_model.save(first, tmp_path)
+    assert "model.safetensors" not in {path.name for path in tmp_path.iterdir()}
+    assert same(quantized_model.load(tmp_path), first)
+
+
+def test_an_export_with_remains_is_not_read_as_another_format(tmp_path):
+    quantized_model.save(quantized(), tmp_path / "one")
+    export.save(quantized(), tmp_path / "two")
+    shutil.copy(tmp_path / "two" / "config.json", tmp_path / "one" / "config.json")
+    with pytest.raises(quantized_model.NotQuantized, match="its config is that of an exported model"):
+        quantized_model.load(tmp_path / "one")

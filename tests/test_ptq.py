@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, DeepseekV3Config
+from transformers import AutoModelForCausalLM, DeepseekV3Config, OPTConfig
 
 from coursepkg import affine, awq, calibration, gptq, ptq, smoothquant, surgery, trials
 from coursepkg.affine import Scheme
@@ -325,3 +325,23 @@ def test_layers_with_two_sources_are_scaled_in_one():
     before = logits(model)
     assert list(ptq.salience(model, text(model), SCHEME, clip=False)) == names[:-1]
     assert (logits(model) - before).abs().max() <= 1e-5 * before.abs().max()
+
+
+@pytest.mark.parametrize("method", [ptq.gptq, ptq.awq])
+def test_large_weights_that_stay_are_named(method):
+    """OPT's projections stand before and behind its decoder layers."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = OPTConfig(**sizes, word_embed_proj_dim=16, vocab_size=96, max_position_embeddings=64)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.warns(
+        UserWarning, match=r"not quantized: model.decoder.project_out.weight, .*project_in.weight$"
+    ):
+        method(model, text(model), Scheme(4, granularity=32))
+
+
+@pytest.mark.parametrize("method", [ptq.gptq, ptq.awq])
+def test_where_all_is_quantized_nothing_is_warned_of(method, recwarn):
+    model = trials.small_model("llama", "fp32").eval()
+    method(model, text(model), SCHEME)
+    assert not [str(each.message) for each in recwarn if "not quantized" in str(each.message)]

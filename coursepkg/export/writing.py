@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +15,8 @@ from safetensors.torch import save_file
 from coursepkg.export.known import INDEX, LAYOUTS
 from coursepkg.export.layout import Layout, NotExportable, held, whole_numbers
 from coursepkg.quantized_linear import QuantizedLinear
-from coursepkg.quantized_model import GENERATION, distinct_tensors, quantized_layers
+from coursepkg.quantized_model import GENERATION, distinct_tensors, quantized_layers, remove_old
 from coursepkg.weight_formats import Affine
-
-#: What a model that was there before may have left.
-OLD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|generation_config\.json")
 
 
 def save(
@@ -34,7 +30,7 @@ def save(
     quantization_config, safetensors, and an index where there are several files.
 
     layout: one of LAYOUTS. "compressed-tensors" loads with transformers' from_pretrained, and the logits are the same, bit for bit;
-    both it and "gptq" are read by vLLM. What does not fit there is said in the layouts' files. tokenizer: saved beside it.
+    vLLM's sources read both it and "gptq", in 4 and 8 bits and where what it fuses (q, k and v; gate and up) is quantized alike. What does not fit there is said in the layouts' files. tokenizer: saved beside it.
     max_shard_size: of a file, in bytes or as "5GB". The model stays as it is; no more than one file's tensors are held besides it.
     Returns the folder, made where it is not there; a model in it is replaced when the new one is written whole.
     Raises NotExportable, before anything is written, where no layer is quantized, where the layout cannot hold a layer or hold
@@ -88,7 +84,10 @@ def _checked(
 ) -> torch.dtype:
     """The dtype of the scales. Raises NotExportable where the layout cannot hold the model exactly."""
     if not layers:
-        raise NotExportable("no layer of this model is quantized; call quantize_model first")
+        raise NotExportable(
+            "no layer of this model is quantized to whole numbers that a layout holds (those of w8a8 and llm_int8 are not); "
+            "call quantize_model, ptq.gptq or ptq.awq first"
+        )
     scale_dtype = layout.scale_dtype(model.dtype)
     for name, layer in layers.items():
         if any(tensor.is_meta for tensor in layer.stored.values()):
@@ -192,9 +191,7 @@ def _write_configs(model: Any, config: Any, folder: Path) -> None:
 def _put_in_place(part: Path, folder: Path) -> None:
     """Move all files to where they belong, and remove an older model's that they do not replace."""
     new = {path.relative_to(part) for path in part.rglob("*") if path.is_file()}
-    for path in sorted(new):
+    for path in sorted(new, key=lambda path: (path.name == "config.json", path)):  # a reader begins there
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         os.replace(part / path, folder / path)
-    for path in folder.iterdir():
-        if OLD.fullmatch(path.name) and Path(path.name) not in new:
-            path.unlink()
+    remove_old(folder, {str(path) for path in new})
