@@ -6,8 +6,10 @@ import nbformat
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from coursepkg.show import questions
 from tests.browser import SCREENSHOTS, Lab, browser, jupyterlab
 from tools import ROOT
+from tools.masters import NOTEBOOK_METADATA
 
 LECTURE_SECONDS = 180
 # JupyterLab gives errors and what is printed to stderr the same type; a lecture may have neither.
@@ -75,6 +77,24 @@ def test_the_lecture_runs_and_its_calculator_answers(notebooks, tmp_path):
         before, after = move(page, cell.get_by_role("slider").first, cell.locator("img").first)
         picture(page, "lecture")
         assert before != after, "the slider moved, and the figure shows the same"
+
+
+def test_every_choice_of_every_question_can_be_read(tmp_path):
+    """A button that is narrower than its text cuts it."""
+    code = "from coursepkg import show\nfor name in show.questions():\n    display(show.question(name))"
+    folder = tmp_path / "course"
+    folder.mkdir()
+    cells = [nbformat.v4.new_code_cell(code)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=NOTEBOOK_METADATA), folder / "asked.ipynb")
+    with browser() as page, jupyterlab(folder, tmp_path / "private") as lab:
+        run_all(page, lab, "asked.ipynb")
+        assert errors(page) == []
+        buttons = page.locator(".jp-OutputArea-output button")
+        expected = [choice["text"] for each in questions().values() for choice in each["choices"]]
+        expect(buttons).to_have_count(len(expected))
+        cut = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+        assert buttons.evaluate_all(cut) == []
+        picture(page, "questions")
 
 
 def test_formgrader_shows_a_graded_submission(graded_course, tmp_path):

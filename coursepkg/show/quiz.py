@@ -31,11 +31,14 @@ class Question(widgets.VBox):
         self.text, self.choices = text, choices
         self.answer = widgets.HTML()
         self.buttons = [
-            widgets.Button(description=c.text, layout=widgets.Layout(width="auto")) for c in choices
+            widgets.Button(description=c.text, layout=widgets.Layout(width="auto", flex="0 0 auto"))
+            for c in choices
         ]
         for button, choice in zip(self.buttons, choices, strict=True):
             button.on_click(lambda _, choice=choice: self._chosen(choice))
-        super().__init__([widgets.HTML(f"<b>{escape(text)}</b>"), widgets.HBox(self.buttons), self.answer])
+        # Buttons that do not fit go to the next line; in one line their texts would be cut.
+        row = widgets.HBox(self.buttons, layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([widgets.HTML(f"<b>{escape(text)}</b>"), row, self.answer])
 
     def _chosen(self, choice: Choice) -> None:
         mark = "Right." if choice.right else "No."
