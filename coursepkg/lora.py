@@ -22,7 +22,7 @@ class LoraConfig:
 
     rank: r, columns of B. alpha: the adapter's output is multiplied by alpha / rank, or with `rank_stabilized` by alpha / √rank.
     dropout: the share of the adapter's inputs that a training step leaves out. targets: the last parts of the names of the layers that are
-    adapted ("q_proj"), or whole names; None for every Linear layer but the head.
+    adapted ("q_proj"), or whole names; None for every Linear layer but the head. tokens: those whose rows of the embedding are trained as well.
     Raises ValueError for a rank below 1, a dropout that is not in [0, 1), and for no targets.
     """
 
@@ -31,6 +31,7 @@ class LoraConfig:
     dropout: float = 0.0
     rank_stabilized: bool = False
     targets: tuple[str, ...] | None = None
+    tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -39,6 +40,7 @@ class LoraConfig:
             raise ValueError(f"dropout is a share from 0 to below 1, not {self.dropout}")
         if isinstance(self.targets, str):
             raise ValueError(f"targets is a tuple of names: ({self.targets!r},)")
+        object.__setattr__(self, "tokens", tuple(int(token) for token in self.tokens))
         if self.targets is not None:
             object.__setattr__(self, "targets", tuple(self.targets))
             if not self.targets:

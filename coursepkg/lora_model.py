@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from coursepkg import surgery
+from coursepkg import surgery, token_rows
 from coursepkg.files import replaced
 from coursepkg.lora import LoraConfig, LoraLinear, check_name
 from coursepkg.quantized_linear import QuantizedLinear
@@ -18,6 +18,7 @@ from coursepkg.quantized_linear import QuantizedLinear
 KINDS = (torch.nn.Linear, QuantizedLinear, LoraLinear)
 #: The files of an adapter, and what peft puts before the names of its tensors.
 CONFIG, TENSORS, PREFIX = "adapter_config.json", "adapter_model.safetensors", "base_model.model."
+ROWS = "token_adapter.trainable_tokens_delta"
 #: Settings of peft that change what an adapter computes, with the values that change nothing.
 PLAIN = {
     "peft_type": ("LORA",),
@@ -38,7 +39,6 @@ PLAIN = {
             "monteclora_config",
             "rank_pattern",
             "target_parameters",
-            "trainable_token_indices",
             "use_bdlora",
             "use_dora",
             "use_qalora",
@@ -57,7 +57,7 @@ def add(model: torch.nn.Module, config: LoraConfig, name: str = "default") -> li
     """Put an adapter beside the model's layers, in place, and freeze everything else. The names of the adapted layers.
 
     The new adapter becomes the active one. A's values are drawn from torch's generator, layer by layer. Raises ValueError where the name is taken,
-    where a target is the name of no Linear layer, and as `surgery.linears` does; nothing is changed then.
+    where a target is the name of no Linear layer, and as `surgery.linears` and `token_rows.put` do; nothing is changed then.
     """
     chosen = _chosen(model, config.targets)
     check_name(name, adapters(model))
@@ -77,13 +77,16 @@ def adapters(model: torch.nn.Module) -> dict[str, LoraConfig]:
 
 
 def activate(model: torch.nn.Module, *names: str) -> None:
-    """Switch to these adapters; without a name, to the base. Raises KeyError for one that is not there, and RuntimeError while
-    adapters are merged."""
+    """Switch to these adapters; without a name, to the base. Raises KeyError for one that is not there, RuntimeError while
+    adapters are merged, and ValueError where two have rows for the same token; nothing is changed then."""
     known = adapters(model)
     for name in names:
         if name not in known:
             raise KeyError(f"no adapter {name!r}; there are {', '.join(known) or 'none'}")
     _refuse_merged(model)
+    rows = token_rows.rows_of(model)
+    if rows is not None:
+        rows.activate(*names)
     for layer in layers(model).values():
         layer.activate(*(name for name in names if name in layer.configs))
 
@@ -92,7 +95,7 @@ def activate(model: torch.nn.Module, *names: str) -> None:
 def disabled(model: torch.nn.Module) -> Iterator[None]:
     """The base alone, for as long as the block runs. Raises RuntimeError while adapters are merged."""
     _refuse_merged(model)
-    active = {layer: layer.active for layer in layers(model).values()}
+    active = {layer: layer.active for layer in _parts(model)}
     for layer in active:
         layer.activate()
     try:
@@ -126,11 +129,14 @@ def merge(model: torch.nn.Module) -> None:
         for layer in done:
             layer.unmerge()
         raise
+    rows = token_rows.rows_of(model)
+    if rows is not None:
+        rows.merge()
 
 
 def unmerge(model: torch.nn.Module) -> None:
     """Undo `merge`, as near as `LoraLinear.unmerge` comes."""
-    for layer in layers(model).values():
+    for layer in _parts(model):
         if layer.merged:
             layer.unmerge()
 
@@ -139,6 +145,7 @@ def unload(model: torch.nn.Module) -> None:
     """Take the adapters away and put the layers back in their places: with what was merged into them, and without the rest."""
     if layers(model):
         surgery.swap(model, lambda path, layer: layer.base_layer, (LoraLinear,))
+        token_rows.take_away(model)
 
 
 def trainable(model: torch.nn.Module) -> int:
@@ -147,29 +154,33 @@ def trainable(model: torch.nn.Module) -> int:
 
 
 def without_gradient(model: torch.nn.Module) -> list[str]:
-    """The active adapters to which a backward pass brought nothing: names of layers whose B has no gradient, or only zeros.
+    """The active adapters, ours or peft's, to which a backward pass brought nothing: names of layers whose B has no gradient, or only zeros.
 
     A's gradients say nothing in the first step: they are 0 where B is.
     """
-    silent = []
-    for path, layer in layers(model).items():
-        for name in layer.active:
-            gradient = layer.lora_B[name].weight.grad
-            if gradient is None or not gradient.any():
-                silent.append(path)
-    return silent
+    return [
+        path.partition(".lora_B.")[0]
+        for path, parameter in model.named_parameters()
+        if ".lora_B." in path
+        and parameter.requires_grad
+        and (parameter.grad is None or not parameter.grad.any())
+    ]
 
 
 def tensors(model: torch.nn.Module, name: str = "default") -> dict[str, torch.Tensor]:
     """An adapter's tensors under the names that peft saves them with. Raises KeyError where there is none of that name."""
     if name not in adapters(model):
         raise KeyError(f"no adapter {name!r}; there are {', '.join(adapters(model)) or 'none'}")
-    return {
+    found = {
         f"{PREFIX}{path}.{part}.weight": getattr(layer, part)[name].weight.detach().contiguous()
         for path, layer in layers(model).items()
         if name in layer.configs
         for part in ("lora_A", "lora_B")
     }
+    rows = token_rows.rows_of(model)
+    if rows is not None and name in rows.rows:
+        found[f"{PREFIX}{token_rows.path_of(model)}.{ROWS}"] = rows.rows[name].detach().contiguous()
+    return found
 
 
 def save(model: torch.nn.Module, folder: Path | str, name: str = "default") -> Path:
@@ -192,6 +203,9 @@ def save(model: torch.nn.Module, folder: Path | str, name: str = "default") -> P
         "init_lora_weights": True,
         "inference_mode": True,
     }
+    if config.tokens:
+        end = token_rows.path_of(model).rpartition(".")[2]
+        written["trainable_token_indices"] = {end: list(config.tokens)}
     folder.mkdir(parents=True, exist_ok=True)
     replaced(folder / TENSORS, lambda path: save_file(found, path, metadata={"format": "pt"}))
     text = json.dumps(written, indent=2) + "\n"
@@ -209,6 +223,7 @@ def load(model: torch.nn.Module, folder: Path | str, name: str = "default") -> l
     folder = Path(folder)
     config, found = read_config(folder), _read_tensors(folder)
     known, wanted = dict(surgery.linears(model, KINDS)), {}
+    rows = _read_rows(model, config, found)
     for key, tensor in found.items():
         path, _, rest = key.removeprefix(PREFIX).rpartition(".lora_")
         layer = known.get(path)
@@ -226,6 +241,8 @@ def load(model: torch.nn.Module, folder: Path | str, name: str = "default") -> l
     with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten at once
         _put(model, config, order, name)
     with torch.no_grad():
+        if rows is not None:
+            token_rows.rows_of(model).rows[name].copy_(rows)
         for path, parts in wanted.items():
             layer = model.get_submodule(path)
             layer.lora_A[name].weight.copy_(parts["A"])
@@ -249,6 +266,7 @@ def read_config(folder: Path | str) -> LoraConfig:
             dropout=float(read.get("lora_dropout", 0.0)),
             rank_stabilized=bool(read.get("use_rslora", False)),
             targets=targets,
+            tokens=_tokens(read.get("trainable_token_indices")),
         )
     except FileNotFoundError as error:
         raise NotAnAdapter(f"{folder} has no {CONFIG}: no adapter was saved there") from error
@@ -284,6 +302,8 @@ def _is(path: str, target: str) -> bool:
 
 
 def _put(model: torch.nn.Module, config: LoraConfig, paths: list[str], name: str) -> None:
+    if config.tokens:
+        token_rows.put(model, name, config.tokens)
     model.requires_grad_(False)
 
     def wrapped(path: str, layer: torch.nn.Module) -> torch.nn.Module:
@@ -295,6 +315,40 @@ def _put(model: torch.nn.Module, config: LoraConfig, paths: list[str], name: str
         layer.add(name, config)
         layer.train(layer.training)
     activate(model, name)
+
+
+def _tokens(read: list[int] | dict[str, list[int]] | None) -> tuple[int, ...]:
+    """The tokens that peft's trainable_token_indices names: a list, or one under the embedding's name."""
+    if isinstance(read, dict):
+        if len(read) > 1:
+            raise ValueError(
+                f"trainable_token_indices names {', '.join(read)}; only the embedding can have rows"
+            )
+        return tuple(next(iter(read.values()), ()))
+    return tuple(read or ())
+
+
+def _read_rows(
+    model: torch.nn.Module, config: LoraConfig, found: dict[str, torch.Tensor]
+) -> torch.Tensor | None:
+    """Take the embedding's rows out of an adapter's tensors. Raises NotAnAdapter where they do not fit the config and the model."""
+    if not config.tokens:
+        return None
+    key = f"{PREFIX}{token_rows.path_of(model)}.{ROWS}"
+    rows, weight = found.pop(key, None), model.get_input_embeddings().weight
+    if rows is None or rows.shape != (len(config.tokens), weight.shape[1]):
+        raise NotAnAdapter(f"{key} should be a tensor of shape {(len(config.tokens), weight.shape[1])}")
+    if max(config.tokens) >= len(weight) or min(config.tokens) < 0:
+        raise NotAnAdapter(
+            f"it has rows for tokens up to {max(config.tokens)}, and the model has {len(weight)}"
+        )
+    return rows
+
+
+def _parts(model: torch.nn.Module) -> list[LoraLinear | token_rows.TokenRows]:
+    """Everything of a model that has adapters."""
+    rows = token_rows.rows_of(model)
+    return [*layers(model).values(), *([] if rows is None else [rows])]
 
 
 def _target_modules(model: torch.nn.Module, name: str) -> list[str]:

@@ -25,9 +25,9 @@ def linears(
     """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     found: list[tuple[str, torch.nn.Linear]] = []
-    inside: set[torch.nn.Module] = set()
+    inside: set[torch.nn.Module] = set() if head is None else set(head.modules())
     for name, module in model.named_modules():
-        if isinstance(module, kinds) and module is not head and module not in inside:
+        if isinstance(module, kinds) and module not in inside:
             found.append((name, module))
             inside.update(module.modules())
     if not found:

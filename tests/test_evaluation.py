@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from coursepkg import evaluation, intervals, trials
+from coursepkg.chat import ask, told
 from coursepkg.courselm import tokenizer as course_tokenizer
 from coursepkg.courselm.exams import exam
 from coursepkg.evaluation import Exam, Question
 from coursepkg.evaluation.batches import batches
 from coursepkg.evaluation.generation import same
 from coursepkg.evaluation.perplexity import Piece
-from coursepkg.evaluation.questions import ask, told
 
 # Two orders of summation in float32: logits of a small model differ by some 1e-6, sums over an option's tokens by 1e-5.
 CLOSE = 1e-4

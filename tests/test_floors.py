@@ -75,7 +75,9 @@ def test_memory_knows_no_model():
         ),
         ("quantized_linear.py", {"weight_formats"}),
         ("lora.py", {"quantized_linear"}),
-        ("lora_model.py", {"files", "lora", "quantized_linear", "surgery"}),
+        ("token_rows.py", set()),
+        ("lora_model.py", {"files", "lora", "quantized_linear", "surgery", "token_rows"}),
+        ("chat.py", set()),
         ("files.py", set()),
         ("quantized_model.py", {"files", "quantized_linear", "surgery", "weight_formats"}),
         (
@@ -115,6 +117,7 @@ def test_memory_knows_no_model():
             "evaluation",
             {
                 "affine",
+                "chat",
                 "codebooks",
                 "intervals",
                 "lloyd",

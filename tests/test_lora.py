@@ -17,11 +17,11 @@ from coursepkg.weight_formats import Affine
 IDS = torch.arange(24).reshape(2, 12) % 60
 
 
-def tiny(dtype=torch.float32):
+def tiny(dtype=torch.float32, tied=True):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
-    return AutoModelForCausalLM.from_config(trials.config("llama")).to(dtype)
+    return AutoModelForCausalLM.from_config(trials.config("llama", tie_word_embeddings=tied)).to(dtype)
 
 
 def trained(model, steps=2):
@@ -54,6 +54,7 @@ def both(config, dtype=torch.float32):
         lora_dropout=config.dropout,
         use_rslora=config.rank_stabilized,
         target_modules=list(config.targets) if config.targets else "all-linear",
+        trainable_token_indices=list(config.tokens) or None,
         task_type="CAUSAL_LM",
     )
     return ours, get_peft_model(theirs, peft_config)
@@ -63,6 +64,7 @@ CONFIGS = [
     LoraConfig(rank=4, alpha=8),
     LoraConfig(rank=4, alpha=8, rank_stabilized=True),
     LoraConfig(rank=3, alpha=5, dropout=0.2, targets=("q_proj", "v_proj")),
+    LoraConfig(rank=4, alpha=8, tokens=(3, 500, 9)),
 ]
 
 
@@ -150,6 +152,66 @@ def test_adapters_without_gradient_are_named():
     model = tiny()
     lora_model.add(model, LoraConfig(rank=2))
     assert len(lora_model.without_gradient(model)) == len(lora_model.layers(model))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_of_tokens_are_trained_switched_merged_and_taken_away(tied):
+    """As peft has them: in the embedding, and in the head only where it is tied."""
+    ours, theirs = tiny(tied=tied), tiny(tied=tied)
+    given = {"rank": 2, "targets": ("q_proj",)}
+    before = ours(input_ids=IDS).logits
+    torch.manual_seed(1)
+    lora_model.add(ours, LoraConfig(**given, tokens=(1, 2)))
+    torch.manual_seed(1)
+    theirs = get_peft_model(
+        theirs,
+        PeftConfig(
+            r=2,
+            lora_alpha=16,
+            target_modules=["q_proj"],
+            trainable_token_indices=[1, 2],
+            task_type="CAUSAL_LM",
+        ),
+    )
+    assert trained(ours) == trained(theirs)
+    one = ours(input_ids=IDS).logits
+    assert torch.equal(one, theirs(input_ids=IDS).logits) and not torch.equal(one, before)
+    lora_model.add(ours, LoraConfig(**given, tokens=(5, 2)), "second")
+    trained(ours)
+    assert not torch.equal(ours(input_ids=IDS).logits, one)
+    with pytest.raises(ValueError, match="rows of their own for the same token"):
+        lora_model.activate(ours, "default", "second")
+    lora_model.activate(ours, "default")
+    assert torch.equal(ours(input_ids=IDS).logits, one)
+    with lora_model.disabled(ours):
+        assert torch.equal(ours(input_ids=IDS).logits, before)
+    lora_model.merge(ours)
+    merged = ours(input_ids=IDS).logits
+    assert torch.allclose(merged, one, atol=1e-5)
+    lora_model.unmerge(ours)
+    assert torch.equal(ours.get_input_embeddings().weight, tiny(tied=tied).get_input_embeddings().weight)
+    lora_model.merge(ours)
+    lora_model.unload(ours)
+    assert torch.equal(ours(input_ids=IDS).logits, merged)
+    assert list(ours.state_dict()) == list(tiny(tied=tied).state_dict())
+
+
+def test_tokens_that_cannot_have_rows_are_refused(tmp_path):
+    model = tiny()
+    keys = list(model.state_dict())
+    with pytest.raises(ValueError, match="the vocabulary has 1,000 tokens, and 1000 is none of them"):
+        lora_model.add(model, LoraConfig(tokens=(7, 1000)))
+    with pytest.raises(ValueError, match="a token stands twice"):
+        lora_model.add(model, LoraConfig(tokens=(7, 7)))
+    other = tiny()
+    lora_model.add(other, LoraConfig(rank=2, tokens=(7, 8)))
+    lora_model.save(other, tmp_path)
+    written = json.loads((tmp_path / lora_model.CONFIG).read_text(encoding="utf-8"))
+    written["trainable_token_indices"] = {"embed_tokens": [7, 8, 9]}
+    (tmp_path / lora_model.CONFIG).write_text(json.dumps(written), encoding="utf-8")
+    with pytest.raises(lora_model.NotAnAdapter, match=r"should be a tensor of shape \(3, 128\)"):
+        lora_model.load(model, tmp_path)
+    assert list(model.state_dict()) == keys
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_changed(tmp_path):
@@ -254,6 +316,10 @@ def test_parameters_are_those_that_the_memory_budget_counts():
     lora_model.add(model, LoraConfig(rank=3))
     assert lora_model.trainable(model) == memory.Lora(rank=3).parameters(
         memory.Architecture.from_config(model.config.to_dict())
+    )
+    lora_model.add(tokens := tiny(), LoraConfig(rank=3, tokens=(1, 2, 3)))
+    assert lora_model.trainable(tokens) == memory.Lora(rank=3, tokens=3).parameters(
+        memory.Architecture.from_config(tokens.config.to_dict())
     )
 
 

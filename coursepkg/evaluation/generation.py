@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from coursepkg.chat import ask, token_ids
 from coursepkg.evaluation.batches import pad
-from coursepkg.evaluation.questions import ask, token_ids
 
 
 def answers(

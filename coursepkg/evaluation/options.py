@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from coursepkg.chat import ask, token_ids, told
 from coursepkg.evaluation.batches import batches, log_probabilities, pad
-from coursepkg.evaluation.questions import Question, ask, token_ids, told
+from coursepkg.evaluation.questions import Question
 
 Split = tuple[list[int], list[list[int]]]
 

@@ -17,12 +17,14 @@ class Lora:
 
     adapter: peft casts adapters of a 16-bit model up to fp32 (`autocast_adapter_dtype=True`), and so do we.
     dropout: whether lora_dropout is above zero; a mask and a copy of each input are then kept for the backward.
+    tokens: rows of the embedding that are trained, too (peft's trainable_token_indices).
     """
 
     rank: int = 16
     targets: tuple[str, ...] = ALL_LINEAR
     adapter: StorageFormat = FP32
     dropout: bool = False
+    tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -35,7 +37,7 @@ class Lora:
             raise ValueError(f"a Linear layer stands twice in {list(self.targets)}; name each once")
 
     def tensors(self, model: str | Path | Architecture) -> tuple[TensorSpec, ...]:
-        """The trainable tensors: for each adapted Linear (out, in) an A of (rank, in) and a B of (out, rank)."""
+        """The trainable tensors: for each adapted Linear (out, in) an A of (rank, in) and a B of (out, rank); rows of the embedding."""
         arch = architecture(model)
         found = []
         for i in range(arch.num_layers):
@@ -44,10 +46,12 @@ class Lora:
                 prefix = f"layers.{i}.{name}"
                 found.append(TensorSpec(f"{prefix}.lora_A", (self.rank, in_features), "linear"))
                 found.append(TensorSpec(f"{prefix}.lora_B", (out_features, self.rank), "linear"))
+        if self.tokens:
+            found.append(TensorSpec("embed_tokens.rows", (self.tokens, arch.hidden_size), "embedding"))
         return tuple(found)
 
     def parameters(self, model: str | Path | Architecture) -> int:
-        """Number of trainable parameters that the adapters add to `model`: rank·(in + out) for each Linear."""
+        """Number of trainable parameters that the adapters add to `model`: rank·(in + out) for each Linear, and rows."""
         return sum(t.count for t in self.tensors(model))
 
 
