@@ -11,6 +11,8 @@ from coursepkg import runtime
 from coursepkg.courselm import checkpoint
 from coursepkg.quiet import no_bars
 
+#: The model that ships with the package.
+COURSE_LM = checkpoint.NAME
 OF_THE_HUB = (
     "revision",
     "token",
@@ -26,7 +28,7 @@ class ModelNotFound(RuntimeError):
     """There is no such model here, or it cannot be loaded."""
 
 
-def load_model(name: str | Path = checkpoint.NAME, **settings: Any) -> tuple[Any, Any]:
+def load_model(name: str | Path = COURSE_LM, **settings: Any) -> tuple[Any, Any]:
     """A causal LM in evaluation mode, and its tokenizer.
 
     name: "course-lm" (the default: it ships with the package and needs no network), a folder that holds a checkpoint of
@@ -38,24 +40,24 @@ def load_model(name: str | Path = checkpoint.NAME, **settings: Any) -> tuple[Any
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source, where = _source(name), runtime.device()
-    local = Path(source).is_dir()
+    place, where = source(name), runtime.device()
+    local = Path(place).is_dir()
     settings.setdefault("dtype", runtime.dtype(where).dtype)
     settings.setdefault("device_map", {"": where} if where.type != "cpu" else None)
     with no_bars() if local else contextlib.nullcontext():
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                source, **{key: value for key, value in settings.items() if key in OF_THE_HUB}
+                place, **{key: value for key, value in settings.items() if key in OF_THE_HUB}
             )
-            model = AutoModelForCausalLM.from_pretrained(source, **settings)
+            model = AutoModelForCausalLM.from_pretrained(place, **settings)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise ModelNotFound(_reason(str(name), local, error)) from error
     return model.eval(), tokenizer
 
 
-def _source(name: str | Path) -> str:
-    """What to give to `from_pretrained`."""
-    if str(name) == checkpoint.NAME:
+def source(name: str | Path) -> str:
+    """What to give to `from_pretrained`, which for "course-lm" and for folders is a folder. Raises ModelNotFound as `load_model` does."""
+    if str(name) == COURSE_LM:
         return str(checkpoint.folder())
     folder = Path(name).expanduser()
     if folder.is_dir():

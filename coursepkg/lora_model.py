@@ -250,6 +250,19 @@ def load(model: torch.nn.Module, folder: Path | str, name: str = "default") -> l
     return order
 
 
+def read_into(model: torch.nn.Module, folder: Path | str, name: str = "default") -> None:
+    """Give an adapter of the model the values of a saved one, in place. Raises NotAnAdapter where that is not one of the same shapes;
+    nothing is changed then."""
+    found, mine = _read_tensors(Path(folder)), tensors(model, name)
+    if {key: tensor.shape for key, tensor in found.items()} != {
+        key: tensor.shape for key, tensor in mine.items()
+    }:
+        raise NotAnAdapter(f"{folder} holds an adapter of other layers, or of another rank, than {name!r}")
+    with torch.no_grad():
+        for key, tensor in found.items():
+            mine[key].copy_(tensor)
+
+
 def read_config(folder: Path | str) -> LoraConfig:
     """What a saved adapter is. Raises NotAnAdapter where that cannot be read, or is more than plain LoRA."""
     path = Path(folder) / CONFIG

@@ -36,6 +36,14 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Optimizer:
+    """The optimizer to train adapters with, under transformers' name for it, and why it is that one."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Memory:
     """Bytes of a device's or the host's memory: all of it, and what is free now."""
 
@@ -116,6 +124,18 @@ def autocast(where: torch.device) -> torch.dtype | None:
         if found.get("avx512_bf16") or found.get("amx_bf16"):
             return torch.bfloat16
     return None
+
+
+def optimizer(where: torch.device) -> Optimizer:
+    """The optimizer for adapters on that device: paged 8-bit AdamW where there is CUDA, whose driver moves the pages; plain AdamW elsewhere.
+
+    bitsandbytes' paged optimizers run on a CPU, too, as ones that are not paged, with a warning.
+    """
+    if where.type == "cuda":
+        return Optimizer("paged_adamw_8bit", "states of 8 bits, which move to the host when the GPU is full")
+    return Optimizer(
+        "adamw_torch", "pages move between a CUDA GPU and its host; elsewhere there is nothing to page"
+    )
 
 
 def device_memory(where: torch.device) -> Memory | None:

@@ -130,6 +130,24 @@ def test_memory_knows_no_model():
         ),
         ("courselm", {"runtime", "quiet", "evaluation", "courselm"}),
         ("loading.py", {"runtime", "courselm", "quiet"}),
+        (
+            "qlora",
+            {
+                "chat",
+                "codebooks",
+                "loading",
+                "lora",
+                "lora_model",
+                "memory",
+                "qlora",
+                "quantized_linear",
+                "quantized_model",
+                "quiet",
+                "runtime",
+                "surgery",
+                "weight_formats",
+            },
+        ),
     ],
 )
 def test_a_file_imports_only_from_floors_below_its_own(part, below):

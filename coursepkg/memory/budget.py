@@ -149,12 +149,13 @@ def qlora(
     optim: str | Optimizer = "paged-adamw-8bit",
     checkpointing: bool = True,
     prepared: bool = True,
+    compute: str | StorageFormat = BF16,
 ) -> Budget:
     """Budget of QLoRA (Dettmers et al. 2023): frozen quantized Linear weights (4-bit NF4 by default), adapters beside them.
 
     prepared: whether peft's `prepare_model_for_kbit_training` was called. It casts what is not quantized (embeddings,
     norms, head) up to fp32, and the residual stream with it; without it both stay in bf16.
-    The activations hold one weight matrix, dequantized to bf16 for its matrix product.
+    The activations hold one weight matrix, dequantized to `compute` for its matrix product.
     """
     arch, fmt, adapters = architecture(model), storage_format(weights), adapters or Lora()
     if fmt.scale is None:
@@ -162,7 +163,7 @@ def qlora(
             f"qlora needs a quantized format such as nf4+dq, not {fmt.name}; for 16-bit weights use lora"
         )
     stream = FP32 if prepared else BF16
-    dequantized = max(BF16.nominal_bytes(prod(shape)) for shape in arch.linears.values())
+    dequantized = max(storage_format(compute).nominal_bytes(prod(shape)) for shape in arch.linears.values())
     peak = activations(arch, length, batch, stream, adapters, checkpointing).peak
     return Budget(
         f"{arch.name}, QLoRA r={adapters.rank} on {fmt.name}, batch {batch}, length {length}",

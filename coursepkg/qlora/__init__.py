@@ -1,0 +1,40 @@
+"""A QLoRA run: a frozen base in 4 bits, adapters beside it that learn, on bitsandbytes and peft or on this package's own layers.
+
+    from coursepkg import qlora
+    settings = qlora.Settings()
+    model, tokenizer = qlora.load("course-lm", settings)
+    run = qlora.finetune(model, tokenizer, examples, settings)
+
+Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
+"""
+
+from coursepkg.qlora.base import load
+from coursepkg.qlora.examples import Example, collate, encode, pack
+from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
+from coursepkg.qlora.measuring import measured, predicted
+from coursepkg.qlora.merging import WAYS, merged
+from coursepkg.qlora.run import OutOfMemory, Run, finetune
+from coursepkg.qlora.settings import WEIGHTS, Settings
+from coursepkg.qlora.traps import mend
+
+__all__ = [
+    "MODELS",
+    "WAYS",
+    "WEIGHTS",
+    "Choice",
+    "Example",
+    "OutOfMemory",
+    "Run",
+    "Settings",
+    "choose",
+    "collate",
+    "encode",
+    "finetune",
+    "load",
+    "lower",
+    "measured",
+    "mend",
+    "merged",
+    "pack",
+    "predicted",
+]

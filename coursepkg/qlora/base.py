@@ -1,0 +1,114 @@
+"""The frozen base with adapters beside it: loaded and stored as the settings say."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coursepkg import lora_model, quantized_model, runtime
+from coursepkg.loading import load_model
+from coursepkg.qlora.settings import WEIGHTS, Settings
+from coursepkg.qlora.traps import mend
+from coursepkg.quiet import quiet
+
+
+def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
+    """A causal LM whose base is frozen and stored as `settings.weights` say, with untrained adapters; and its tokenizer.
+
+    name, hub: as `load_model` takes them. Computed in the device's dtype; where the base is quantized, what is not (embedding, norms, head)
+    is kept in fp32, as peft's prepare_model_for_kbit_training does. The adapters' first values are drawn from `settings.seed`, and are the same with both
+    libraries. Raises as `load_model` does, and ValueError where layers cannot be quantized.
+    """
+    given = _bitsandbytes(settings) if settings.library == "peft" and WEIGHTS[settings.weights] else {}
+    model, tokenizer = load_model(name, **given, **hub)
+    return adapt(model, settings), tokenizer
+
+
+def adapt(model: Any, settings: Settings) -> Any:
+    """The same for a model that is loaded already, in 16 or 32 bits, or by bitsandbytes: quantized where it is not, in place; with adapters."""
+    kind = WEIGHTS[settings.weights]
+    model.requires_grad_(False)
+    if settings.library == "coursepkg":
+        if kind is not None:
+            quantized_model.quantize_model(model, kind)
+            _cast_up(model)
+        torch.manual_seed(settings.seed)
+        lora_model.add(model, settings.lora)
+    else:
+        model = _with_peft(model, settings, kind is not None)
+    checkpoint(model, settings.checkpointing)
+    return model
+
+
+def checkpoint(model: Any, on: bool) -> None:
+    """Compute activations again rather than keep them, or not; transformers' models do it layer by layer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the name changes in transformers 6
+        if on:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            model.gradient_checkpointing_disable()
+
+
+def is_sharded() -> bool:
+    """Whether `accelerate launch` was told to shard the model over several devices (FSDP)."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
+def _bitsandbytes(settings: Settings) -> dict[str, Any]:
+    """What `from_pretrained` is given for a base in 4 bits."""
+    from transformers import BitsAndBytesConfig
+
+    where = runtime.device()
+    dtype = runtime.dtype(where).dtype
+    kind, _, double = settings.weights.partition("+")
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=double == "dq",
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP shards tensors of one floating-point dtype only, so the codes travel as if they were that.
+        bnb_4bit_quant_storage=dtype if is_sharded() else torch.uint8,
+    )
+    given: dict[str, Any] = {"quantization_config": quantization, "dtype": dtype}
+    if "LOCAL_RANK" in os.environ and where.type == "cuda":
+        given["device_map"] = None if is_sharded() else {"": int(os.environ["LOCAL_RANK"])}
+    return given
+
+
+def _with_peft(model: Any, settings: Settings, quantized: bool) -> Any:
+    import peft
+
+    lora = settings.lora
+    if quantized:
+        mend(model)
+    if quantized and not is_sharded():
+        with quiet():
+            model = peft.prepare_model_for_kbit_training(
+                model,
+                use_gradient_checkpointing=settings.checkpointing,
+                gradient_checkpointing_kwargs={"use_reentrant": False},
+            )
+    torch.manual_seed(settings.seed)
+    with quiet():
+        return peft.get_peft_model(
+            model,
+            peft.LoraConfig(
+                r=lora.rank,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                use_rslora=lora.rank_stabilized,
+                target_modules=list(lora.targets) if lora.targets else "all-linear",
+                trainable_token_indices=list(lora.tokens) or None,
+                task_type="CAUSAL_LM",
+            ),
+            autocast_adapter_dtype=not is_sharded(),
+        )
+
+
+def _cast_up(model: torch.nn.Module) -> None:
+    for parameter in model.parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()

@@ -1,0 +1,133 @@
+"""What is learnt: prompts with answers, or plain texts; as tokens and labels, in padded batches or packed rows."""
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from coursepkg.chat import ask, token_ids, told
+
+#: A label that is not predicted.
+IGNORED = -100
+#: How many steps' worth of examples are sorted by length at a time.
+SORTED = 50
+Row = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the answer to be learnt; or, without a prompt, a text of which everything is learnt."""
+
+    answer: str
+    prompt: str | None = None
+
+
+def encode(tokenizer: Any, examples: Sequence[Example], length: int, all_tokens: bool = False) -> list[Row]:
+    """Tokens (input_ids) and what is predicted of them (labels), for each example.
+
+    A prompt is written as the model's chat template writes it, and only the answer and the mark that ends it are predicted; with
+    `all_tokens` the prompt as well. A text stands between the tokenizer's begin and end. What is longer than `length` tokens is cut off at its end.
+    Raises ValueError where nothing of an example would be predicted: its prompt is as long as `length`.
+    """
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    rows = []
+    for number, example in enumerate(examples):
+        if example.prompt is None:
+            ids = [*begin, *token_ids(tokenizer, [example.answer])[0], *end]
+            asked = len(begin)
+        else:
+            prompt, ids = token_ids(
+                tokenizer,
+                [ask(tokenizer, example.prompt), told(tokenizer, example.prompt, example.answer)],
+            )
+            pairs = zip(
+                prompt, ids, strict=False
+            )  # a tokenizer may merge the prompt's last sign with the answer's first
+            asked = next((at for at, (one, other) in enumerate(pairs) if one != other), len(prompt))
+            asked = 1 if all_tokens else asked
+        ids = ids[:length]
+        if len(ids) <= asked:
+            raise ValueError(
+                f"example {number} has a prompt of {asked} tokens, and with length={length} nothing of its answer is left"
+            )
+        rows.append({"input_ids": ids, "labels": [IGNORED] * asked + ids[asked:]})
+    return rows
+
+
+def pack(rows: Sequence[Row], length: int) -> list[Row]:
+    """Rows put end to end, as many as fit into `length` tokens: the longest first, each where the least room is left.
+
+    position_ids begin at 0 with each example, by which transformers tells that they do not see one another; the first token of each is not
+    predicted.
+    """
+    order = sorted(range(len(rows)), key=lambda at: (-len(rows[at]["input_ids"]), at))
+    bins: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # tokens left and the bin's number, sorted
+    for at in order:
+        size = len(rows[at]["input_ids"])
+        place = bisect_left(room, (size, -1))
+        if place == len(room):
+            left, number = length, len(bins)
+            bins.append([])
+        else:
+            left, number = room.pop(place)
+        bins[number].append(at)
+        insort(room, (left - size, number))
+    packed = []
+    for members in bins:
+        row: Row = {"input_ids": [], "labels": [], "position_ids": []}
+        for at in members:
+            ids, labels = rows[at]["input_ids"], rows[at]["labels"]
+            row["input_ids"] += ids
+            row["labels"] += [IGNORED, *labels[1:]]
+            row["position_ids"] += range(len(ids))
+        packed.append(row)
+    return packed
+
+
+def collate(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """A batch, each (rows, longest) of int64: what is missing at the end is not predicted and, where nothing is packed, not seen."""
+    longest = max(len(row["input_ids"]) for row in rows)
+
+    def filled(name: str, filler: int) -> torch.Tensor:
+        return torch.tensor([row[name] + [filler] * (longest - len(row[name])) for row in rows])
+
+    batch = {"input_ids": filled("input_ids", 0), "labels": filled("labels", IGNORED)}
+    if "position_ids" in rows[0]:
+        padding = [list(range(longest - len(row["input_ids"]))) for row in rows]
+        batch["position_ids"] = torch.tensor(
+            [row["position_ids"] + more for row, more in zip(rows, padding, strict=True)]
+        )
+    else:
+        batch["attention_mask"] = torch.tensor(
+            [[int(at < len(row["input_ids"])) for at in range(longest)] for row in rows]
+        )
+    return batch
+
+
+def arrange(rows: Sequence[Row], epochs: int, total: int, seed: int) -> list[Row]:
+    """All epochs, one after the other, in an order in which each `total` neighbours are alike in length.
+
+    Each epoch is shuffled; then some steps' worth at a time are sorted by length, and the steps are shuffled, the one with the longest
+    example first, where it shows at once whether memory is enough. It depends on the seed and on `total` alone: a batch of 8 is read in the order of two of 4.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    for _ in range(epochs):
+        order += torch.randperm(len(rows), generator=generator).tolist()
+    steps = []
+    for at in range(0, len(order), SORTED * total):
+        some = sorted(order[at : at + SORTED * total], key=lambda index: -len(rows[index]["input_ids"]))
+        steps += [some[first : first + total] for first in range(0, len(some), total)]
+    whole = [step for step in steps if len(step) == total]
+    rest = [step for step in steps if len(step) < total]
+    shuffled = [whole[place] for place in torch.randperm(len(whole), generator=generator).tolist()]
+    longest = max(
+        range(len(shuffled)), key=lambda place: len(rows[shuffled[place][0]]["input_ids"]), default=0
+    )
+    if shuffled:
+        shuffled[0], shuffled[longest] = shuffled[longest], shuffled[0]
+    return [rows[index] for step in [*shuffled, *rest] for index in step]

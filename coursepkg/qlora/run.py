@@ -1,0 +1,124 @@
+"""A whole run: order the examples, train, evaluate, keep checkpoints, go on where one was cut off, and give way when memory is not enough."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers.trainer_utils import get_last_checkpoint
+
+from coursepkg.qlora.base import checkpoint
+from coursepkg.qlora.examples import Example, arrange, encode, pack
+from coursepkg.qlora.ladder import lower
+from coursepkg.qlora.settings import Settings
+from coursepkg.qlora.trainer import LoraTrainer
+
+
+class OutOfMemory(RuntimeError):
+    """The device has not enough memory for this model, whatever is given up."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind.
+
+    losses: of each step, in nats a predicted token. evaluations: for each look at what was held out the step, the loss and what was
+    examined. settings: as they were in the end, after giving way to what memory there was. said: what there was to say on the way.
+    """
+
+    losses: tuple[float, ...]
+    evaluations: tuple[dict[str, float], ...]
+    settings: Settings
+    said: tuple[str, ...]
+    trainer: LoraTrainer
+
+
+def finetune(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    settings: Settings,
+    folder: Path | str | None = None,
+    held_out: Sequence[Example] = (),
+    examine: Callable[[Any], dict[str, float]] | None = None,
+    say: Callable[[str], Any] = print,
+    progress: bool = True,
+) -> Run:
+    """Train the adapters of a model that `load` made, in place; it is in evaluation mode afterwards.
+
+    folder: where checkpoints are kept, and at the end the adapter in peft's format; a run that was cut off goes on from the last of
+    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model at the same steps, and at the end.
+    Where memory runs out, the run goes on from its last whole step with what `ladder.lower` leaves, and says so.
+    Raises OutOfMemory where there is nothing left to give up, ValueError for examples that do not fit, trainer.NoGradient where adapters
+    would not learn, and FloatingPointError where the loss is no number.
+    """
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        place, said = Path(folder or scratch), []
+        first = {
+            name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
+        }
+        last = get_last_checkpoint(str(place)) if place.is_dir() else None
+        while True:
+            rows = _rows(tokenizer, examples, settings)
+            held = encode(tokenizer, held_out, settings.length)
+            trainer = LoraTrainer(model, settings, place, rows, held, examine, progress)
+            try:
+                trainer.train(resume_from_checkpoint=last)
+                break
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                reason = str(error).splitlines()[0]
+                last = _kept(trainer) or last
+            finally:
+                for callback in trainer.callback_handler.callbacks:
+                    getattr(callback, "stop", bool)()
+            given = lower(settings)
+            if given is None:
+                raise OutOfMemory(
+                    f"memory is not enough for this model even with one example of {settings.length} tokens at a time: {reason}"
+                )
+            settings, what = given
+            at = "the beginning" if last is None else f"step {trainer.state.global_step}"
+            said.append(f"memory ran out ({reason}); on from {at} with {what}")
+            say(said[-1])
+            if last is None:
+                _put_back(model, first)
+            del trainer
+            model.zero_grad(set_to_none=True)
+            clear_device_cache(garbage_collection=True)
+            checkpoint(model, settings.checkpointing)
+        model.eval()
+        if settings.evaluate_every and trainer.state.global_step % settings.evaluate_every:
+            trainer.evaluate()
+        if folder is not None:
+            trainer.save_model(str(place))
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    losses = tuple(entry["loss"] for entry in history)
+    if not all(abs(loss) < float("inf") for loss in losses):
+        raise FloatingPointError("the loss is not finite: the rate is too high, or float16 too narrow")
+    return Run(losses, tuple(trainer.evaluations), settings, tuple(said), trainer)
+
+
+def _put_back(model: Any, values: dict[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in values:
+                parameter.copy_(values[name])
+
+
+def _kept(trainer: LoraTrainer) -> str | None:
+    kept = trainer.keep()
+    return None if kept is None else str(kept)
+
+
+def _rows(tokenizer: Any, examples: Sequence[Example], settings: Settings) -> list[dict[str, list[int]]]:
+    rows = encode(tokenizer, examples, settings.length)
+    if not rows:
+        raise ValueError("there are no examples to learn from")
+    if settings.packing:
+        rows = pack(rows, settings.length)
+    return arrange(rows, settings.epochs, settings.total, settings.seed)

@@ -1,0 +1,206 @@
+"""The trainer of transformers, for adapters: it saves and resumes them alone, keeps the order of the data, and looks whether gradients arrive."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+
+from coursepkg import lora_model, runtime
+from coursepkg.qlora.examples import Row, collate
+from coursepkg.qlora.settings import Settings
+
+
+class NoGradient(RuntimeError):
+    """A backward pass brought nothing to some adapters: they would never learn."""
+
+
+def arguments(settings: Settings, folder: Path) -> TrainingArguments:
+    """The settings as transformers takes them."""
+    where = runtime.device()
+    dtype = runtime.dtype(where).dtype
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.batch,
+        per_device_eval_batch_size=settings.batch,
+        gradient_accumulation_steps=settings.accumulation,
+        num_train_epochs=1,  # the rows of all epochs are given one after the other
+        learning_rate=settings.rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,
+        max_grad_norm=settings.clip,
+        weight_decay=0.0,
+        optim=settings.optimizer or runtime.optimizer(where).name,
+        bf16=where.type == "cuda" and dtype == torch.bfloat16,
+        fp16=where.type == "cuda" and dtype == torch.float16,
+        use_cpu=where.type == "cpu",
+        seed=settings.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps" if settings.save_every else "no",
+        save_steps=settings.save_every or 500,
+        save_total_limit=2,
+        eval_strategy="steps" if settings.evaluate_every else "no",
+        eval_steps=settings.evaluate_every,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=where.type == "cuda",
+        label_names=["labels"],
+    )
+
+
+class LoraTrainer(Trainer):
+    """Trainer for a model with adapters, ours or peft's.
+
+    rows: in the order in which they are read. held_out: rows whose loss is looked at every `settings.evaluate_every` steps, with what
+    `examine` says of the model at that time.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        settings: Settings,
+        folder: Path,
+        rows: Sequence[Row],
+        held_out: Sequence[Row] = (),
+        examine: Callable[[Any], dict[str, float]] | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.settings = settings
+        super().__init__(
+            model,
+            arguments(settings, folder),
+            train_dataset=list(rows),
+            eval_dataset=list(held_out) or None,
+            data_collator=collate,
+            callbacks=[_Watch(self), *([_Bar()] if progress else [])],
+        )
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self._examine = examine
+        self.losses: list[float] = []
+        self.evaluations: list[dict[str, float]] = []
+        self.is_updating = False
+        self._random: Any = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the adapters are this package's."""
+        return bool(lora_model.layers(self.model))
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """With a rate of their own for the embedding's rows."""
+        if self.optimizer is None:
+            kind, given = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            groups: dict[bool, list] = {False: [], True: []}
+            for name, parameter in (model or self.model).named_parameters():
+                if parameter.requires_grad:
+                    groups[_is_row(name)].append(parameter)
+            rates = {False: self.settings.rate, True: self.settings.token_rate or self.settings.rate}
+            made = [{"params": some, "lr": rates[rows]} for rows, some in groups.items() if some]
+            self.optimizer = kind(made, **given | {"weight_decay": 0.0})
+        return self.optimizer
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The loss on what is held out, and what `examine` says."""
+        found = {"step": self.state.global_step}
+        if self.eval_dataset is not None:
+            found["loss"] = super().evaluate(*args, **kwargs)["eval_loss"]
+        if self._examine is not None and self.is_world_process_zero():
+            self.model.eval()
+            found |= self._examine(self.model)
+        self.evaluations.append(found)
+        return {"eval_loss": found.get("loss", float("nan"))}
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self.losses.append(logs["loss"])
+        super().log(logs, *args, **kwargs)
+
+    def keep(self) -> Path | None:
+        """Save where the run stood after its last whole step; None before the first, and where a step may be half done."""
+        if self.state.global_step == 0 or self.is_updating:
+            return None
+        _set_random(self._random)
+        self._save_checkpoint(self.model, trial=None)
+        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+
+    def _get_train_sampler(self, *args: Any) -> torch.utils.data.Sampler:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.is_ours:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            lora_model.save(self.model, output_dir or self.args.output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.is_ours:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            lora_model.read_into(self.model, resume_from_checkpoint)
+
+
+def _is_row(name: str) -> bool:
+    return "trainable_tokens" in name or name.startswith("rows.") or ".rows." in name
+
+
+def _get_random() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _set_random(state: Any) -> None:
+    if state is not None:
+        torch.set_rng_state(state[0])
+        if state[1]:
+            torch.cuda.set_rng_state_all(state[1])
+
+
+class _Watch(TrainerCallback):
+    """Notes where a step begins, whether it is in the middle of changing weights, and, in the first, whether gradients arrive."""
+
+    def __init__(self, trainer: LoraTrainer) -> None:
+        self.trainer = trainer
+        self.seen = False
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer._random = _get_random()
+
+    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        if not self.seen and (silent := lora_model.without_gradient(self.trainer.model)):
+            raise NoGradient(
+                f"no gradient arrives at {len(silent)} adapters, {silent[0]} among them: something between them and the loss keeps none. "
+                "A base in 4 bits that was evaluated on a CPU before it was mended is such a thing (qlora.mend)"
+            )
+        self.seen = self.trainer.is_updating = True
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer.is_updating = False
+
+
+class _Bar(TrainerCallback):
+    """A progress bar that is gone when the run has ended."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
+        self.bar.start()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and "loss" in (logs or {}):
+            self.bar.update(self.task, completed=state.global_step, description=f"loss {logs['loss']:.3f}")
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if hasattr(self, "bar"):
+            self.bar.stop()

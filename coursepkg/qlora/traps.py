@@ -1,0 +1,52 @@
+"""What bitsandbytes' layers do on a CPU that a training run has to know of, and the remedy.
+
+Found in bitsandbytes 0.50.2; each has a test that fails without the remedy.
+"""
+
+from typing import Any
+
+import torch
+
+
+def mend(model: torch.nn.Module) -> list[str]:
+    """Make the bitsandbytes layers of a model safe to train beside, in place. What was done, in words.
+
+    4 bits: on a CPU with AVX512-BF16 an evaluation packs a Linear4bit's weight anew, for a kernel that has no gradients; training then
+    brings none to the adapters below, and merging reads the weight wrongly, both without a word. Packing is switched off, and undone.
+    8 bits: in training, a Linear8bitLt on a CPU multiplies its inputs unrounded and ignores its threshold; kept in evaluation mode, it
+    computes in training what it computes afterwards.
+    """
+    try:
+        from bitsandbytes.nn import Linear4bit, Linear8bitLt
+    except ImportError:
+        return []
+    done: dict[str, int] = {}
+    for module in model.modules():
+        if isinstance(module, Linear4bit) and getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False
+            _unpack(module)
+            done["4-bit layers no longer packed for evaluation"] = (
+                done.get("4-bit layers no longer packed for evaluation", 0) + 1
+            )
+        elif isinstance(module, Linear8bitLt) and not any(
+            hook is _stay for hook in module._forward_pre_hooks.values()
+        ):
+            module.register_forward_pre_hook(_stay)
+            done["8-bit layers kept in evaluation mode"] = (
+                done.get("8-bit layers kept in evaluation mode", 0) + 1
+            )
+    return [f"{count} {what}" for what, count in done.items()]
+
+
+def _stay(module: torch.nn.Module, inputs: Any) -> None:
+    module.eval()
+
+
+def _unpack(layer: Any) -> None:
+    state = getattr(layer.weight, "quant_state", None)
+    if getattr(state, "packing_format_for_cpu", False):
+        from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
+
+        layer.weight.data, layer.weight.quant_state = _convert_weight_packed_for_cpu_inverse(
+            layer.weight.data, state
+        )
