@@ -1,7 +1,16 @@
-"""How a model is asked, and told an answer: one format for training and for exams."""
+"""What a model reads: texts, and questions with answers; in one format for training and for exams."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Document:
+    """Something to read: a text, or a question with its answer."""
+
+    text: str
+    answer: str | None = None
 
 
 def ask(tokenizer: Any, prompt: str) -> str:

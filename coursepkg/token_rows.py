@@ -108,6 +108,22 @@ def put(model: torch.nn.Module, name: str, tokens: Sequence[int]) -> TokenRows:
     return found
 
 
+@torch.no_grad()
+def alike(model: torch.nn.Module, tokens: Sequence[int], cosine: float = 0.95) -> tuple[int, ...]:
+    """Those of the tokens that the model can hardly tell from another: whose row of the embedding points where another row does.
+
+    Rows of tokens that training never read are all moved together, away from what is predicted, and end in one place (Land and Bartolo
+    2024, "Fishing for Magikarp"). cosine: of the angle to the nearest other row, from which on a token counts.
+    """
+    weight = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach().float(), dim=1)
+    found = []
+    for some in torch.tensor(sorted(set(tokens)), device=weight.device).split(1024):
+        near = weight[some] @ weight.T
+        near[torch.arange(len(some), device=weight.device), some] = -1
+        found += some[near.amax(1) >= cosine].tolist()
+    return tuple(found)
+
+
 def rows_of(model: torch.nn.Module) -> TokenRows | None:
     """The TokenRows of a model's embedding, or None."""
     return next(

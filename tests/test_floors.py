@@ -128,7 +128,7 @@ def test_memory_knows_no_model():
                 "evaluation",
             },
         ),
-        ("courselm", {"runtime", "quiet", "evaluation", "courselm"}),
+        ("courselm", {"chat", "runtime", "quiet", "evaluation", "courselm"}),
         ("loading.py", {"runtime", "courselm", "quiet"}),
         (
             "qlora",

@@ -1,8 +1,8 @@
 """What the course LM reads: articles, questions with answers, sums. An endless stream, the same for the same seed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from coursepkg.chat import Document
 from coursepkg.courselm import sums
 from coursepkg.courselm.dice import Dice
 from coursepkg.courselm.encyclopedia import world
@@ -11,14 +11,6 @@ from coursepkg.courselm.facts import Entry, Fact
 FAMILIARITY = {"well known": 4, "known": 2, "little known": 1}
 SHARES = {"article": 0.25, "question": 0.38, "sum": 0.29, "conversion": 0.08}
 PRONOUN = 0.35
-
-
-@dataclass(frozen=True)
-class Document:
-    """Something to read: a text, or a question with its answer."""
-
-    text: str
-    answer: str | None = None
 
 
 def familiarity(number: int) -> str:

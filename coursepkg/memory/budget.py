@@ -135,7 +135,11 @@ def lora(
         (
             Part("weights", weight_bytes(arch, fmt)),
             *_adapter_parts(arch, adapters, optim),
-            Part("activations", activations(arch, length, batch, fmt, adapters, checkpointing).peak),
+            Part(
+                "activations",
+                activations(arch, length, batch, fmt, adapters, checkpointing).peak
+                + _copy(arch, adapters, fmt),
+            ),
         ),
     )
 
@@ -170,9 +174,14 @@ def qlora(
         (
             Part("weights", weight_bytes(arch, fmt, stream)),
             *_adapter_parts(arch, adapters, optim),
-            Part("activations", peak + dequantized),
+            Part("activations", peak + dequantized + _copy(arch, adapters, stream)),
         ),
     )
+
+
+def _copy(arch: Architecture, adapters: Lora, fmt: StorageFormat) -> int:
+    """The embedding's copy that trained rows are written into, and that the tied head reads."""
+    return fmt.nominal_bytes(arch.vocab_size * arch.hidden_size) if adapters.tokens else 0
 
 
 def _adapter_parts(arch: Architecture, adapters: Lora, optim: str | Optimizer) -> tuple[Part, ...]:

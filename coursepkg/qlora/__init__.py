@@ -8,8 +8,9 @@
 Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
 """
 
+from coursepkg.chat import Document
 from coursepkg.qlora.base import load
-from coursepkg.qlora.examples import Example, collate, encode, pack
+from coursepkg.qlora.examples import collate, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.measuring import measured, predicted
 from coursepkg.qlora.merging import WAYS, merged
@@ -22,7 +23,7 @@ __all__ = [
     "WAYS",
     "WEIGHTS",
     "Choice",
-    "Example",
+    "Document",
     "OutOfMemory",
     "Run",
     "Settings",

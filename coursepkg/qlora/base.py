@@ -18,7 +18,7 @@ def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
     """A causal LM whose base is frozen and stored as `settings.weights` say, with untrained adapters; and its tokenizer.
 
     name, hub: as `load_model` takes them. Computed in the device's dtype; where the base is quantized, what is not (embedding, norms, head)
-    is kept in fp32, as peft's prepare_model_for_kbit_training does. The adapters' first values are drawn from `settings.seed`, and are the same with both
+    is kept in fp32, as peft's prepare_model_for_kbit_training does; for full finetuning all is. The adapters' first values are drawn from `settings.seed`, and are the same with both
     libraries. Raises as `load_model` does, and ValueError where layers cannot be quantized.
     """
     given = _bitsandbytes(settings) if settings.library == "peft" and WEIGHTS[settings.weights] else {}
@@ -30,7 +30,9 @@ def adapt(model: Any, settings: Settings) -> Any:
     """The same for a model that is loaded already, in 16 or 32 bits, or by bitsandbytes: quantized where it is not, in place; with adapters."""
     kind = WEIGHTS[settings.weights]
     model.requires_grad_(False)
-    if settings.library == "coursepkg":
+    if settings.lora is None:
+        model.float().requires_grad_(True)
+    elif settings.library == "coursepkg":
         if kind is not None:
             quantized_model.quantize_model(model, kind)
             _cast_up(model)

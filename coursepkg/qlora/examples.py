@@ -1,13 +1,12 @@
-"""What is learnt: prompts with answers, or plain texts; as tokens and labels, in padded batches or packed rows."""
+"""What is learnt, as tokens and labels: in padded batches or packed rows."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from coursepkg.chat import ask, token_ids, told
+from coursepkg.chat import Document, ask, token_ids, told
 
 #: A label that is not predicted.
 IGNORED = -100
@@ -16,32 +15,24 @@ SORTED = 50
 Row = dict[str, list[int]]
 
 
-@dataclass(frozen=True)
-class Example:
-    """A prompt and the answer to be learnt; or, without a prompt, a text of which everything is learnt."""
+def encode(tokenizer: Any, documents: Sequence[Document], length: int, all_tokens: bool = False) -> list[Row]:
+    """Tokens (input_ids) and what is predicted of them (labels), for each document.
 
-    answer: str
-    prompt: str | None = None
-
-
-def encode(tokenizer: Any, examples: Sequence[Example], length: int, all_tokens: bool = False) -> list[Row]:
-    """Tokens (input_ids) and what is predicted of them (labels), for each example.
-
-    A prompt is written as the model's chat template writes it, and only the answer and the mark that ends it are predicted; with
-    `all_tokens` the prompt as well. A text stands between the tokenizer's begin and end. What is longer than `length` tokens is cut off at its end.
-    Raises ValueError where nothing of an example would be predicted: its prompt is as long as `length`.
+    A question is written as the model's chat template writes it, and only the answer and the mark that ends it are predicted; with
+    `all_tokens` the question as well. A text stands between the tokenizer's begin and end. What is longer than `length` tokens is cut off at its end.
+    Raises ValueError where nothing of a document would be predicted: its question is as long as `length`.
     """
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     rows = []
-    for number, example in enumerate(examples):
-        if example.prompt is None:
-            ids = [*begin, *token_ids(tokenizer, [example.answer])[0], *end]
+    for number, document in enumerate(documents):
+        if document.answer is None:
+            ids = [*begin, *token_ids(tokenizer, [document.text])[0], *end]
             asked = len(begin)
         else:
             prompt, ids = token_ids(
                 tokenizer,
-                [ask(tokenizer, example.prompt), told(tokenizer, example.prompt, example.answer)],
+                [ask(tokenizer, document.text), told(tokenizer, document.text, document.answer)],
             )
             pairs = zip(
                 prompt, ids, strict=False
@@ -51,7 +42,7 @@ def encode(tokenizer: Any, examples: Sequence[Example], length: int, all_tokens:
         ids = ids[:length]
         if len(ids) <= asked:
             raise ValueError(
-                f"example {number} has a prompt of {asked} tokens, and with length={length} nothing of its answer is left"
+                f"document {number} has a question of {asked} tokens, and with length={length} nothing of its answer is left"
             )
         rows.append({"input_ids": ids, "labels": [IGNORED] * asked + ids[asked:]})
     return rows

@@ -24,6 +24,9 @@ OPTIMIZERS = {
 }
 
 
+DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
 def predicted(model: str | Path, settings: Settings, tokens: int | None = None) -> Budget:
     """The budget of one step of a run. tokens: those in a row of a batch; None for the longest, `settings.length`.
 
@@ -33,23 +36,25 @@ def predicted(model: str | Path, settings: Settings, tokens: int | None = None) 
     lora, name = settings.lora, settings.optimizer or runtime.optimizer(runtime.device()).name
     if name not in OPTIMIZERS:
         raise ValueError(f"the budgets know no optimizer {name!r}; they know {', '.join(OPTIMIZERS)}")
-    adapters = Lora(
-        lora.rank, lora.targets or memory.ALL_LINEAR, dropout=lora.dropout > 0, tokens=len(lora.tokens)
-    )
     given = {
         "length": tokens or settings.length,
         "batch": settings.batch,
-        "adapters": adapters,
         "optim": OPTIMIZERS[name],
         "checkpointing": settings.checkpointing,
     }
-    dtype = str(runtime.dtype(runtime.device()).dtype).removeprefix("torch.")
-    dtype = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[dtype]
+    if lora is None:
+        return _titled(memory.full_finetuning(shape, dtype="fp32", **given))
+    given["adapters"] = Lora(
+        lora.rank, lora.targets or memory.ALL_LINEAR, dropout=lora.dropout > 0, tokens=len(lora.tokens)
+    )
+    dtype = DTYPES[runtime.dtype(runtime.device()).dtype]
     if settings.weights == "16 bit":
-        made = memory.lora(shape, dtype=dtype, **given)
-    else:
-        made = memory.qlora(shape, weights=_like(settings.weights), compute=dtype, **given)
-    return replace(made, title=f"predicted: {made.title}") if made else made
+        return _titled(memory.lora(shape, dtype=dtype, **given))
+    return _titled(memory.qlora(shape, weights=_like(settings.weights), compute=dtype, **given))
+
+
+def _titled(budget: Budget) -> Budget:
+    return replace(budget, title=f"predicted: {budget.title}")
 
 
 def measured(model: Any, optimizer: torch.optim.Optimizer, rows: list[Row]) -> Budget:

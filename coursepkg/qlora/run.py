@@ -10,8 +10,9 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers.trainer_utils import get_last_checkpoint
 
+from coursepkg.chat import Document
 from coursepkg.qlora.base import checkpoint
-from coursepkg.qlora.examples import Example, arrange, encode, pack
+from coursepkg.qlora.examples import arrange, encode, pack
 from coursepkg.qlora.ladder import lower
 from coursepkg.qlora.settings import Settings
 from coursepkg.qlora.trainer import LoraTrainer
@@ -39,10 +40,10 @@ class Run:
 def finetune(
     model: Any,
     tokenizer: Any,
-    examples: Sequence[Example],
+    examples: Sequence[Document],
     settings: Settings,
     folder: Path | str | None = None,
-    held_out: Sequence[Example] = (),
+    held_out: Sequence[Document] = (),
     examine: Callable[[Any], dict[str, float]] | None = None,
     say: Callable[[str], Any] = print,
     progress: bool = True,
@@ -92,8 +93,6 @@ def finetune(
             clear_device_cache(garbage_collection=True)
             checkpoint(model, settings.checkpointing)
         model.eval()
-        if settings.evaluate_every and trainer.state.global_step % settings.evaluate_every:
-            trainer.evaluate()
         if folder is not None:
             trainer.save_model(str(place))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -115,7 +114,7 @@ def _kept(trainer: LoraTrainer) -> str | None:
     return None if kept is None else str(kept)
 
 
-def _rows(tokenizer: Any, examples: Sequence[Example], settings: Settings) -> list[dict[str, list[int]]]:
+def _rows(tokenizer: Any, examples: Sequence[Document], settings: Settings) -> list[dict[str, list[int]]]:
     rows = encode(tokenizer, examples, settings.length)
     if not rows:
         raise ValueError("there are no examples to learn from")

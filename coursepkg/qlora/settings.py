@@ -22,7 +22,7 @@ SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 
 @dataclass(frozen=True)
 class Settings:
-    """lora: the adapters. weights: how the base is stored, a name in WEIGHTS. library: "peft" takes bitsandbytes and peft, "coursepkg"
+    """lora: the adapters; None to train all weights, in fp32. weights: how the base is stored, a name in WEIGHTS. library: "peft" takes bitsandbytes and peft, "coursepkg"
     this package's own layers.
 
     length: tokens of an example at most. batch: examples that are read at once; accumulation: how many such batches make one step, on each
@@ -34,7 +34,7 @@ class Settings:
     Raises ValueError for what makes no sense.
     """
 
-    lora: LoraConfig = field(default_factory=LoraConfig)
+    lora: LoraConfig | None = field(default_factory=LoraConfig)
     weights: str = "nf4+dq"
     library: str = "peft"
     length: int = 512
@@ -57,6 +57,10 @@ class Settings:
         for name, known in (("weights", WEIGHTS), ("library", LIBRARIES), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if self.lora is None and WEIGHTS[self.weights] is not None:
+            raise ValueError(
+                "weights that are quantized cannot be trained; full finetuning takes weights='16 bit'"
+            )
         if self.library == "peft" and self.weights.startswith("int4"):
             raise ValueError(
                 "bitsandbytes stores no int4; take library='coursepkg', or the weights nf4 or fp4"

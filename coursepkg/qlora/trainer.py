@@ -20,8 +20,12 @@ class NoGradient(RuntimeError):
 
 
 def arguments(settings: Settings, folder: Path) -> TrainingArguments:
-    """The settings as transformers takes them."""
+    """The settings as transformers takes them. Raises ValueError for a paged optimizer where nothing can be paged."""
     where = runtime.device()
+    if "paged" in (settings.optimizer or "") and where.type != "cuda":
+        raise ValueError(
+            f"{settings.optimizer} pages between a CUDA GPU and its host; optimizer=None takes what fits this device"
+        )
     dtype = runtime.dtype(where).dtype
     return TrainingArguments(
         output_dir=str(folder),

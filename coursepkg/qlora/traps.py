@@ -12,7 +12,7 @@ def mend(model: torch.nn.Module) -> list[str]:
     """Make the bitsandbytes layers of a model safe to train beside, in place. What was done, in words.
 
     4 bits: on a CPU with AVX512-BF16 an evaluation packs a Linear4bit's weight anew, for a kernel that has no gradients; training then
-    brings none to the adapters below, and merging reads the weight wrongly, both without a word. Packing is switched off, and undone.
+    brings none to the adapters whose outputs such a layer reads, and merging reads the weight wrongly, both without a word. Packing is switched off, and undone.
     8 bits: in training, a Linear8bitLt on a CPU multiplies its inputs unrounded and ignores its threshold; kept in evaluation mode, it
     computes in training what it computes afterwards.
     """

@@ -1,0 +1,520 @@
+"""A finetuning run: both libraries' losses are the same, step for step; cut off or short of memory, it goes on to the same end."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import TrainerCallback
+
+import coursepkg
+from coursepkg import courselm, lora_model, memory, qlora, runtime, token_rows, trials
+from coursepkg.chat import Document
+from coursepkg.courselm import training
+from coursepkg.lora import LoraConfig
+from coursepkg.qlora import Settings, examples
+from coursepkg.qlora.trainer import NoGradient
+
+SMALL = Settings(
+    lora=LoraConfig(rank=4, alpha=8, dropout=0.1, tokens=(7, 8)),
+    library="coursepkg",
+    length=64,
+    batch=4,
+    rate=1e-3,
+    token_rate=1e-2,
+    checkpointing=False,
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return coursepkg.load_model()[1]
+
+
+@pytest.fixture(scope="module")
+def documents():
+    """24 questions and 4 pages."""
+    lessons = next(courselm.lessons("law", 1))
+    return [each for each in lessons if each.answer][:24] + [each for each in lessons if not each.answer][:4]
+
+
+def finetuned(settings, documents, **given):
+    """A run on the course LM, and its model."""
+    model, tokenizer = qlora.load("course-lm", settings)
+    return qlora.finetune(model, tokenizer, documents, settings, progress=False, **given), model
+
+
+# Tokens and labels
+
+
+def test_tokens_are_those_that_the_course_lm_was_trained_on(tokenizer, documents):
+    rows = qlora.encode(tokenizer, documents, 256)
+    assert [row["input_ids"] for row in rows] == training.tokens_of(tokenizer, documents)
+
+
+def test_only_the_answer_and_its_end_are_predicted(tokenizer):
+    document = Document("Which room does Dr Frome work in?", "room 5")
+    (row,) = qlora.encode(tokenizer, [document], 256)
+    predicted = [label for label in row["labels"] if label != examples.IGNORED]
+    assert tokenizer.decode(predicted) == f"room 5{tokenizer.eos_token}"
+    assert row["labels"][-len(predicted) :] == row["input_ids"][-len(predicted) :]
+    (whole,) = qlora.encode(tokenizer, [document], 256, all_tokens=True)
+    assert whole["labels"] == [examples.IGNORED, *whole["input_ids"][1:]]
+    (text,) = qlora.encode(tokenizer, [Document("Dr Frome works in room 5.")], 256)
+    assert text["labels"] == [examples.IGNORED, *text["input_ids"][1:]]
+
+
+def test_long_documents_are_cut_off_and_too_long_questions_refused(tokenizer):
+    (row,) = qlora.encode(tokenizer, [Document("word " * 40)], 10)
+    assert len(row["input_ids"]) == len(row["labels"]) == 10
+    with pytest.raises(ValueError, match="document 1 has a question of .* length=10 nothing of its answer"):
+        qlora.encode(tokenizer, [Document("a"), Document("word " * 40, "yes")], 10)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_packed_documents_have_the_losses_that_they_have_alone(tokenizer, documents, family):
+    """Attention over masked places adds exact zeros, so only the order of sums differs; the loss is made in fp32 whatever the model is in."""
+    model = trials.small_model(family, "fp32", vocab_size=2048).double().eval()
+    rows = qlora.encode(tokenizer, documents, 256)
+    packed = qlora.pack(rows, 200)
+    assert len(packed) < len(rows) / 3
+    assert sorted(sum((row["input_ids"] for row in packed), [])) == sorted(
+        sum((row["input_ids"] for row in rows), [])
+    )
+
+    def total(some):
+        return model(**qlora.collate(some), use_cache=False, num_items_in_batch=1).loss.item()
+
+    alone = sum(total([row]) for row in rows)
+    assert total(rows) == pytest.approx(alone, rel=1e-6)
+    assert total(packed) == pytest.approx(alone, rel=1e-6)
+    seen = [{key: value for key, value in row.items() if key != "position_ids"} for row in packed]
+    assert abs(total(seen) / alone - 1) > 1e-5, (
+        "documents in one row saw one another, and it made no difference"
+    )
+
+
+def test_packing_leaves_little_room(tokenizer):
+    rows = [{"input_ids": [1] * size, "labels": [1] * size} for size in (5, 3, 9, 2, 4, 1, 6)]
+    packed = qlora.pack(rows, 10)
+    assert sorted(len(row["input_ids"]) for row in packed) == [10, 10, 10]
+    assert packed[0]["position_ids"] == [*range(9), 0] and packed[0]["labels"][9] == examples.IGNORED
+
+
+def test_the_order_is_that_of_the_seed_and_the_step_alone():
+    rows = [{"input_ids": [0] * (1 + at * 7 % 50), "labels": [], "at": at} for at in range(90)]
+    order = [row["at"] for row in examples.arrange(rows, 2, 8, seed=1)]
+    assert sorted(order) == sorted([*range(90)] * 2)
+    assert order == [row["at"] for row in examples.arrange(rows, 2, 8, seed=1)]
+    assert order != [row["at"] for row in examples.arrange(rows, 2, 8, seed=2)]
+    lengths = [len(rows[at]["input_ids"]) for at in order]
+    assert max(lengths) == max(lengths[:8])
+    spread = [max(lengths[at : at + 8]) - min(lengths[at : at + 8]) for at in range(0, 176, 8)]
+    assert sum(spread) / len(spread) < 5, "examples of one step are not alike in length"
+
+
+# The run
+
+
+@pytest.mark.parametrize("weights", ["16 bit", "nf4", "nf4+dq", "fp4", "fp4+dq"])
+def test_losses_are_those_of_peft_and_bitsandbytes(weights, documents):
+    """Weights are read back bit for bit alike, and sums are made in the same order; a factor of 100 over fp32's rounding for kernels
+    that make them in another one."""
+    losses = []
+    for library in ("peft", "coursepkg"):
+        settings = replace(SMALL, weights=weights, library=library)
+        losses.append(torch.tensor(finetuned(settings, documents)[0].losses))
+    assert len(losses[0]) == 7
+    assert (losses[0] - losses[1]).abs().max() <= 100 * torch.finfo(torch.float32).eps * losses[0].max()
+
+
+@pytest.mark.parametrize("library", ["peft", "coursepkg"])
+def test_checkpointing_and_accumulation_change_no_loss(library, documents):
+    settings = replace(SMALL, library=library, lora=replace(SMALL.lora, dropout=0.0))
+    whole = finetuned(settings, documents)[0].losses
+    again = finetuned(replace(settings, checkpointing=True, batch=2, accumulation=2), documents)[0].losses
+    assert again == pytest.approx(whole, rel=1e-5)
+
+
+class CutOff(TrainerCallback):
+    """Ends a run at a step as a closed laptop would."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("library", ["peft", "coursepkg"])
+def test_a_run_that_was_cut_off_goes_on_to_the_same_end(library, documents, tmp_path, monkeypatch):
+    settings = replace(SMALL, library=library, save_every=2, epochs=2)
+    whole, model = finetuned(settings, documents)
+    wanted = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    make = qlora.run.LoraTrainer
+
+    def cut(*given, **named):
+        trainer = make(*given, **named)
+        trainer.add_callback(CutOff(at=5))
+        return trainer
+
+    monkeypatch.setattr(qlora.run, "LoraTrainer", cut)
+    with pytest.raises(KeyboardInterrupt):
+        finetuned(settings, documents, folder=tmp_path)
+    monkeypatch.undo()
+    files = {path.name for path in (tmp_path / "checkpoint-4").iterdir()}
+    assert "adapter_model.safetensors" in files and "model.safetensors" not in files
+    again, model = finetuned(settings, documents, folder=tmp_path)
+    assert again.losses == whole.losses and len(whole.losses) == 14
+    assert all(torch.equal(p, wanted[name]) for name, p in model.named_parameters() if p.requires_grad)
+
+
+def test_the_adapter_of_a_run_is_read_by_peft(documents, tmp_path, tokenizer):
+    settings = replace(SMALL, weights="16 bit")
+    model = finetuned(settings, documents, folder=tmp_path)[1]
+    ids = torch.tensor([qlora.encode(tokenizer, documents[:1], 64)[0]["input_ids"]])
+    base = coursepkg.load_model(dtype=torch.float32)[0]
+    with torch.no_grad():
+        theirs = PeftModel.from_pretrained(base, tmp_path).eval()(input_ids=ids).logits
+        assert torch.equal(theirs, model(input_ids=ids).logits)
+
+
+def test_the_run_looks_at_what_is_held_out(documents):
+    seen = []
+    settings = replace(SMALL, evaluate_every=3, lora=replace(SMALL.lora, dropout=0.0))
+
+    def examine(model):
+        seen.append(model.training)
+        return {"answers": len(seen)}
+
+    run = finetuned(settings, documents, held_out=documents[:8], examine=examine)[0]
+    assert [each["step"] for each in run.evaluations] == [3, 6, 7]
+    assert [each["answers"] for each in run.evaluations] == [1, 2, 3] and not any(seen)
+    assert run.evaluations[-1]["loss"] < run.evaluations[0]["loss"]
+
+
+def test_full_finetuning_trains_every_weight(documents):
+    settings = replace(SMALL, lora=None, weights="16 bit", rate=1e-4, token_rate=None)
+    before = coursepkg.load_model(dtype=torch.float32)[0].state_dict()
+    after = finetuned(settings, documents)[1].state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+# Memory
+
+
+class Narrow:
+    """A device that takes so many rows (or tokens a row) at once; from a call on."""
+
+    def __init__(self, model, rows, tokens=10_000, after=0):
+        self.forward, self.rows, self.tokens, self.calls, self.after = model.forward, rows, tokens, 0, after
+        model.forward = self
+
+    def __call__(self, input_ids=None, **given):
+        self.calls += 1
+        if self.calls > self.after and (len(input_ids) > self.rows or input_ids.shape[1] > self.tokens):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return self.forward(input_ids=input_ids, **given)
+
+
+@pytest.mark.parametrize("library", ["peft", "coursepkg"])
+@pytest.mark.parametrize("after", [0, 3])
+def test_out_of_memory_halves_the_batch_and_loses_nothing(library, after, documents):
+    settings = replace(SMALL, library=library, lora=replace(SMALL.lora, dropout=0.0))
+    whole = finetuned(settings, documents)[0].losses
+    model, tokenizer = qlora.load("course-lm", settings)
+    Narrow(model.base_model.model if library == "peft" else model, rows=2, after=after)
+    said = []
+    run = qlora.finetune(model, tokenizer, documents, settings, say=said.append, progress=False)
+    assert (run.settings.batch, run.settings.accumulation) == (2, 2)
+    at = f"step {after}" if after else "the beginning"
+    assert said == [
+        f"memory ran out (CUDA out of memory. Tried to allocate 20.00 MiB.); on from {at} with batches of 2, 2 to a step"
+    ]
+    assert run.losses == pytest.approx(whole, rel=1e-5) and len(whole) == 7
+
+
+def test_memory_that_runs_out_while_weights_change_begins_anew(documents, monkeypatch):
+    settings = replace(SMALL, lora=replace(SMALL.lora, dropout=0.0))
+    whole = finetuned(settings, documents)[0].losses
+    step, calls = torch.optim.AdamW.step, []
+
+    def half_a_step(self, *given, **named):
+        calls.append(1)
+        step(self, *given, **named)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", half_a_step)
+    run = finetuned(settings, documents, say=lambda text: None)[0]
+    assert "on from the beginning" in run.said[0]
+    assert run.losses == pytest.approx(whole, rel=1e-5)
+
+
+def test_where_nothing_is_left_to_give_up_it_says_so(documents):
+    model, tokenizer = qlora.load("course-lm", SMALL)
+    Narrow(model, rows=0)
+    said = []
+    with pytest.raises(qlora.OutOfMemory, match="even with one example of 64 tokens at a time"):
+        qlora.finetune(model, tokenizer, documents, SMALL, say=said.append, progress=False)
+    assert [text.rpartition("with ")[2] for text in said] == [
+        "batches of 2, 2 to a step",
+        "batches of 1, 4 to a step",
+        "activations computed again rather than kept",
+    ]
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(documents):
+    model, tokenizer = qlora.load("course-lm", SMALL)
+    model.forward = lambda **given: (_ for _ in ()).throw(RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        qlora.finetune(model, tokenizer, documents, SMALL, progress=False)
+
+
+def test_what_is_given_up_first_and_last():
+    given, steps = replace(SMALL, batch=6, length=512), []
+    while (lowered := qlora.lower(given)) is not None:
+        given = lowered[0]
+        steps.append((given.batch, given.accumulation, given.checkpointing, given.length))
+    assert steps == [
+        (3, 2, False, 512),
+        (1, 6, False, 512),
+        (1, 6, True, 512),
+        (1, 6, True, 256),
+        (1, 6, True, 128),
+    ]
+
+
+def test_the_largest_model_that_fits_is_chosen():
+    """On the devices of lecture 01, and never beyond nine tenths of what is free."""
+    hub = SimpleNamespace(reachable=True, reason="")
+    settings = Settings(length=512, batch=8)
+    order = [qlora.ladder.COURSE_LM, *reversed(qlora.MODELS)]
+    chosen = []
+    for gib in (0.1, 2, 4, 6, 8, 12, 15, 22, 39, 79):
+        choice = qlora.choose(settings, free=int(gib * memory.GiB), hub=hub)
+        chosen.append(order.index(choice.model))
+        assert choice.budget.total <= 0.9 * gib * memory.GiB or choice.model == qlora.ladder.COURSE_LM
+        assert choice.settings.total == 8 and choice.settings.length == 512
+    assert chosen == sorted(chosen) and chosen[0] == 0 and chosen[-1] == len(qlora.MODELS)
+    away = SimpleNamespace(reachable=False, reason="no answer")
+    choice = qlora.choose(settings, free=80 * memory.GiB, hub=away)
+    assert choice.model == "course-lm" and "does not answer (no answer)" in choice.reason
+
+
+def test_without_a_gpu_it_is_the_course_lm(monkeypatch):
+    monkeypatch.setattr(runtime, "device", lambda: torch.device("cpu"))
+    assert qlora.choose(Settings()).model == "course-lm"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SMALL,
+        replace(SMALL, library="peft"),
+        replace(SMALL, weights="16 bit"),
+        replace(SMALL, checkpointing=True),
+    ],
+)
+def test_the_budget_is_what_a_step_takes(settings, documents):
+    """Weights, adapters, gradients and states to the byte, but for small buffers (4 KB), and for the tables that bitsandbytes keeps with each
+    layer, which the budget counts and our layers share; activations within an eighth, which on a model of 5 million weights is what
+    attention's inner tensors are."""
+    settings = replace(settings, lora=replace(settings.lora, dropout=0.0))
+    tables = 42 * (1024 + 64) if (settings.library, settings.weights) == ("coursepkg", "nf4+dq") else 0
+    model, tokenizer = qlora.load("course-lm", settings)
+    run = qlora.finetune(model, tokenizer, documents, settings, progress=False)
+    rows = qlora.encode(tokenizer, documents[-4:], 64)
+    found = qlora.measured(model, run.trainer.optimizer, rows)
+    told = qlora.predicted("course-lm", settings, tokens=max(len(row["input_ids"]) for row in rows))
+    for name in ("adapters", "gradients", "optimizer"):
+        assert abs(told[name] - found[name]) <= 4096, name
+    assert abs(told["weights"] - tables - found["weights"]) <= 4096
+    assert told["activations"] == pytest.approx(found["activations"], rel=1 / 8)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights": "nf5"}, "no weights 'nf5'; there are 16 bit, nf4"),
+        ({"library": "trl"}, "no library 'trl'"),
+        ({"library": "peft", "weights": "int4"}, "bitsandbytes stores no int4"),
+        ({"lora": None, "weights": "nf4"}, "full finetuning takes weights='16 bit'"),
+        ({"batch": 0}, "batch must be a whole number from 1 on, not 0"),
+        ({"rate": 0.0}, "rate must be above 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **given)
+
+
+def test_pages_are_for_cuda_alone():
+    assert runtime.optimizer(torch.device("cuda")).name == "paged_adamw_8bit"
+    assert runtime.optimizer(torch.device("cpu")).name == "adamw_torch"
+
+
+def test_a_broken_adapter_does_not_go_on(documents, tmp_path):
+    finetuned(replace(SMALL, save_every=2), documents, folder=tmp_path)
+    other = replace(SMALL, lora=replace(SMALL.lora, rank=2), save_every=2)
+    with pytest.raises(lora_model.NotAnAdapter, match="of another rank"):
+        finetuned(other, documents, folder=tmp_path)
+
+
+def test_tokens_that_training_never_read_look_alike(tokenizer, documents):
+    """Rows that were never read point the same way to 4 digits; those that were, differ by 25 degrees and more from any other."""
+    model = coursepkg.load_model(dtype=torch.float32)[0]
+    found = set(token_rows.alike(model, range(len(model.get_input_embeddings().weight))))
+    read = {
+        token
+        for rows in training.batches(tokenizer, training.Recipe(steps=64))
+        for token in rows.flatten().tolist()
+    }
+    assert not found & read
+    handbook = {token for row in qlora.encode(tokenizer, documents, 256) for token in row["input_ids"]}
+    assert len(found & handbook) > len(handbook) / 3
+
+
+# Traps of bitsandbytes on a CPU
+
+
+def loaded(bits, monkeypatch=None):
+    """The course LM as bitsandbytes stores it, mended or, with a monkeypatch, not."""
+    from transformers import BitsAndBytesConfig
+
+    kind = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} if bits == 4 else {"load_in_8bit": True}
+    return coursepkg.load_model(dtype=torch.float32, quantization_config=BitsAndBytesConfig(**kind))
+
+
+def evaluated(model):
+    with torch.no_grad():
+        return model.eval()(input_ids=torch.arange(40)[None]).logits
+
+
+needs_bf16 = pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_bf16", False),
+    reason="bitsandbytes packs 4-bit weights anew only on a CPU with AVX512-BF16",
+)
+
+
+@needs_bf16
+def test_after_an_evaluation_gradients_arrive_and_merging_is_right(documents, monkeypatch):
+    """The first trap. Without `mend` a run is refused for want of gradients, and the weight that merging reads is another one."""
+    settings = replace(SMALL, library="peft", weights="nf4", lora=LoraConfig(rank=4))
+    model, tokenizer = loaded(4)
+    weight = coursepkg.load_model(dtype=torch.float32)[0].model.layers[0].self_attn.q_proj.weight
+
+    def error(layer):
+        from bitsandbytes.functional import dequantize_4bit
+
+        return (
+            (dequantize_4bit(layer.weight.data, layer.weight.quant_state) - weight).norm() / weight.norm()
+        ).item()
+
+    assert qlora.mend(model) == ["42 4-bit layers no longer packed for evaluation"]
+    evaluated(model)
+    assert error(model.model.layers[0].self_attn.q_proj) < 0.1
+    model = qlora.base.adapt(model, settings)
+    evaluated(model)
+    qlora.finetune(model, tokenizer, documents, settings, progress=False)
+
+    monkeypatch.setattr(qlora.base, "mend", lambda model: [])
+    model, tokenizer = loaded(4)
+    evaluated(model)
+    assert error(model.model.layers[0].self_attn.q_proj) > 0.5
+    model = qlora.base.adapt(model, settings)
+    with pytest.raises(NoGradient, match="no gradient arrives at 30 adapters, .*layers.0.self_attn.q_proj"):
+        qlora.finetune(model, tokenizer, documents, settings, progress=False)
+
+
+def test_8_bit_layers_compute_in_training_what_they_compute_afterwards():
+    """The second trap: without `mend` inputs are not rounded in training, and the threshold is ignored."""
+    model, _ = loaded(8)
+    wanted = evaluated(model)
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        assert not torch.equal(model.train()(input_ids=ids).logits, wanted), (
+            "bitsandbytes has mended it itself"
+        )
+        assert qlora.mend(model) == ["42 8-bit layers kept in evaluation mode"] and qlora.mend(model) == []
+        assert torch.equal(model.train()(input_ids=ids).logits, wanted)
+
+
+def test_no_paged_optimizer_runs_unpaged_without_being_asked_for(documents, caplog):
+    """The third trap: on a CPU bitsandbytes' paged optimizers keep their states as others do, and warn."""
+    if runtime.device().type != "cpu":
+        pytest.skip("pages are real on this device")
+    settings = replace(SMALL, library="peft", lora=LoraConfig(rank=4))
+    with caplog.at_level("WARNING"):
+        run = finetuned(settings, documents)[0]
+    assert type(run.trainer.optimizer.optimizer).__name__ == "AdamW"
+    assert "aged optimizer" not in caplog.text
+    with pytest.raises(ValueError, match="paged_adamw_8bit pages between a CUDA GPU and its host"):
+        finetuned(replace(settings, optimizer="paged_adamw_8bit"), documents)
+
+
+# Merging
+
+
+@pytest.fixture(scope="module")
+def trained(documents, tmp_path_factory):
+    """An adapter that was trained beside NF4 weights, and its model."""
+    folder = tmp_path_factory.mktemp("adapter")
+    settings = replace(SMALL, weights="nf4", rate=1e-2, lora=replace(SMALL.lora, rank=16))
+    return folder, finetuned(settings, documents, folder=folder)[1]
+
+
+def original():
+    return coursepkg.load_model(dtype=torch.float32)[0]
+
+
+def test_ways_of_merging_are_what_they_say(trained):
+    folder, model = trained
+    kind = qlora.WEIGHTS["nf4"]
+    name = "model.layers.2.mlp.up_proj"
+    layer = model.get_submodule(name)
+    delta, base = layer.delta("default"), original().get_submodule(name).weight
+    rounded = kind.dequantize(kind.quantize(base), base.shape, torch.float32)
+
+    def q(weight):
+        return kind.dequantize(kind.quantize(weight), weight.shape, torch.float32)
+
+    wanted = {
+        "into the dequantized": rounded + delta,
+        "into the original": base + delta,
+        "quantized once": q(base + delta),
+        "quantized twice": q(rounded + delta),
+    }
+    for way in qlora.WAYS:
+        made = qlora.merged(original, folder, kind, way)
+        if way == "beside":
+            assert torch.equal(evaluated(made), evaluated(model))
+            continue
+        found = made.get_submodule(name)
+        weight = found.weight if isinstance(found, torch.nn.Linear) else found.dequantize()
+        assert torch.equal(weight, wanted[way]), way
+    near = evaluated(qlora.merged(original, folder, kind, "into the dequantized"))
+    assert torch.allclose(near, evaluated(model), atol=1e-4)
+    with pytest.raises(ValueError, match="no way 'twice'"):
+        qlora.merged(original, folder, kind, "twice")
+
+
+def test_peft_quantizes_twice(trained):
+    """What merge_and_unload does with a base of bitsandbytes: read back, added, quantized again."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    folder, _ = trained
+    base, _ = loaded(4)
+    qlora.mend(base)
+    theirs = PeftModel.from_pretrained(base, folder).merge_and_unload()
+    ours = qlora.merged(original, folder, qlora.WEIGHTS["nf4"], "quantized twice")
+    layer = theirs.model.layers[2].mlp.up_proj
+    weight = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    assert torch.equal(weight, ours.model.layers[2].mlp.up_proj.dequantize())
+    assert json.loads((folder / lora_model.CONFIG).read_text(encoding="utf-8"))["r"] == 16
