@@ -104,15 +104,20 @@ def test_packing_leaves_little_room(tokenizer):
 
 
 def test_the_order_is_that_of_the_seed_and_the_step_alone():
+    settings = replace(SMALL, epochs=2, batch=4, accumulation=2, by_length=True, seed=1)
     rows = [{"input_ids": [0] * (1 + at * 7 % 50), "labels": [], "at": at} for at in range(90)]
-    order = [row["at"] for row in examples.arrange(rows, 2, 8, seed=1)]
+    order = [row["at"] for row in examples.arrange(rows, settings)]
     assert sorted(order) == sorted([*range(90)] * 2)
-    assert order == [row["at"] for row in examples.arrange(rows, 2, 8, seed=1)]
-    assert order != [row["at"] for row in examples.arrange(rows, 2, 8, seed=2)]
+    assert order == [row["at"] for row in examples.arrange(rows, settings)]
+    assert order != [row["at"] for row in examples.arrange(rows, replace(settings, seed=2))]
     lengths = [len(rows[at]["input_ids"]) for at in order]
-    assert max(lengths) == max(lengths[:8])
     spread = [max(lengths[at : at + 8]) - min(lengths[at : at + 8]) for at in range(0, 176, 8)]
     assert sum(spread) / len(spread) < 5, "examples of one step are not alike in length"
+    plain = replace(settings, by_length=False)
+    order = [row["at"] for row in examples.arrange(rows, plain)]
+    assert sorted(order[:90]) == sorted(order[90:]) == [*range(90)] and order[:90] != order[90:]
+    given = [row["at"] for row in examples.arrange(rows, replace(plain, shuffled=False))]
+    assert given == [*range(90)] * 2
 
 
 # The run

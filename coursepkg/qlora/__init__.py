@@ -9,7 +9,7 @@ Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
 """
 
 from coursepkg.chat import Document
-from coursepkg.qlora.base import load
+from coursepkg.qlora.base import adapt, load
 from coursepkg.qlora.examples import collate, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.measuring import measured, predicted
@@ -27,6 +27,7 @@ __all__ = [
     "OutOfMemory",
     "Run",
     "Settings",
+    "adapt",
     "choose",
     "collate",
     "encode",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from coursepkg.chat import Document, ask, token_ids, told
+from coursepkg.qlora.settings import Settings
 
 #: A label that is not predicted.
 IGNORED = -100
@@ -99,26 +100,28 @@ def collate(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
     return batch
 
 
-def arrange(rows: Sequence[Row], epochs: int, total: int, seed: int) -> list[Row]:
-    """All epochs, one after the other, in an order in which each `total` neighbours are alike in length.
+def arrange(rows: Sequence[Row], settings: Settings) -> list[Row]:
+    """All epochs, one after the other, in the order in which they are read: shuffled anew in each, or as they were given.
 
-    Each epoch is shuffled; then some steps' worth at a time are sorted by length, and the steps are shuffled, the one with the longest
-    example first, where it shows at once whether memory is enough. It depends on the seed and on `total` alone: a batch of 8 is read in the order of two of 4.
+    by_length: each step's examples are alike in length, so that little is padding. Some steps' worth at a time are sorted, and the steps
+    shuffled. It depends on the seed and on `settings.total` alone, so that a batch of 8 is read in the order of two batches of 4.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     order: list[int] = []
-    for _ in range(epochs):
-        order += torch.randperm(len(rows), generator=generator).tolist()
-    steps = []
-    for at in range(0, len(order), SORTED * total):
-        some = sorted(order[at : at + SORTED * total], key=lambda index: -len(rows[index]["input_ids"]))
-        steps += [some[first : first + total] for first in range(0, len(some), total)]
-    whole = [step for step in steps if len(step) == total]
-    rest = [step for step in steps if len(step) < total]
-    shuffled = [whole[place] for place in torch.randperm(len(whole), generator=generator).tolist()]
-    longest = max(
-        range(len(shuffled)), key=lambda place: len(rows[shuffled[place][0]]["input_ids"]), default=0
-    )
-    if shuffled:
-        shuffled[0], shuffled[longest] = shuffled[longest], shuffled[0]
-    return [rows[index] for step in [*shuffled, *rest] for index in step]
+    for _ in range(settings.epochs):
+        order += (
+            torch.randperm(len(rows), generator=generator).tolist() if settings.shuffled else range(len(rows))
+        )
+    if settings.by_length:
+        steps, total = [], settings.total
+        for at in range(0, len(order), SORTED * total):
+            some = sorted(order[at : at + SORTED * total], key=lambda index: -len(rows[index]["input_ids"]))
+            steps += [some[first : first + total] for first in range(0, len(some), total)]
+        rest = [] if len(steps[-1]) == total else steps.pop()
+        order = [
+            index
+            for place in torch.randperm(len(steps), generator=generator).tolist()
+            for index in steps[place]
+        ]
+        order += rest
+    return [rows[index] for index in order]

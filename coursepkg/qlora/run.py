@@ -120,4 +120,4 @@ def _rows(tokenizer: Any, examples: Sequence[Document], settings: Settings) -> l
         raise ValueError("there are no examples to learn from")
     if settings.packing:
         rows = pack(rows, settings.length)
-    return arrange(rows, settings.epochs, settings.total, settings.seed)
+    return arrange(rows, settings)

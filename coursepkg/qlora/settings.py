@@ -26,8 +26,9 @@ class Settings:
     this package's own layers.
 
     length: tokens of an example at most. batch: examples that are read at once; accumulation: how many such batches make one step, on each
-    device. packing: several short examples in one row, each seeing only itself. epochs: how often all examples are read.
-    rate: of learning, and token_rate of the embedding's rows where lora.tokens names any; they rise for `warmup` steps and then follow
+    device. packing: several short examples in one row, each seeing only itself. by_length: each step's examples are alike in length, and
+    little of a batch is padding; where examples that are alike in length are alike in kind, too, that slows learning. epochs: how often all
+    examples are read; shuffled: anew in each, or else as they are given. rate: of learning, and token_rate that of the embedding, or of those rows of it that lora.tokens names; they rise for `warmup` steps and then follow
     `schedule`. clip: the norm that gradients have at most (0.3 in the paper). optimizer: a name of transformers; None for what
     `runtime.optimizer` chooses. checkpointing: activations are computed again rather than kept. evaluate_every, save_every: steps; None
     for never. seed: of the adapters' first values, of the order and of dropout.
@@ -41,6 +42,8 @@ class Settings:
     batch: int = 8
     accumulation: int = 1
     packing: bool = False
+    by_length: bool = False
+    shuffled: bool = True
     epochs: int = 1
     rate: float = 2e-4
     token_rate: float | None = None

@@ -98,15 +98,16 @@ class LoraTrainer(Trainer):
         return bool(lora_model.layers(self.model))
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """With a rate of their own for the embedding's rows."""
+        """With a rate of its own for the embedding, or for the rows of it that are trained."""
         if self.optimizer is None:
             kind, given = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            embedding = set(self.model.get_input_embeddings().parameters())
             groups: dict[bool, list] = {False: [], True: []}
-            for name, parameter in (model or self.model).named_parameters():
+            for parameter in (model or self.model).parameters():
                 if parameter.requires_grad:
-                    groups[_is_row(name)].append(parameter)
+                    groups[parameter in embedding].append(parameter)
             rates = {False: self.settings.rate, True: self.settings.token_rate or self.settings.rate}
-            made = [{"params": some, "lr": rates[rows]} for rows, some in groups.items() if some]
+            made = [{"params": some, "lr": rates[which]} for which, some in groups.items() if some]
             self.optimizer = kind(made, **given | {"weight_decay": 0.0})
         return self.optimizer
 
@@ -148,10 +149,6 @@ class LoraTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             lora_model.read_into(self.model, resume_from_checkpoint)
-
-
-def _is_row(name: str) -> bool:
-    return "trainable_tokens" in name or name.startswith("rows.") or ".rows." in name
 
 
 def _get_random() -> tuple[torch.Tensor, list[torch.Tensor]]:
