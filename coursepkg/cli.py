@@ -135,6 +135,86 @@ def train_lm(
 
 
 @app.command()
+def finetune(
+    output: Annotated[
+        Path, typer.Argument(help="The folder of the adapter; a run that was cut off goes on.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="course-lm, a folder, or a model's name on the hub.")
+    ] = "course-lm",
+    client: Annotated[str | None, typer.Option(help="Teach this handbook: medical, law or support.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help='Teach this: a JSON object in each line, {"text": …, "answer": …}.')
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="How the base is stored: nf4+dq, nf4, fp4, int4, …, or: 16 bit.")
+    ] = "nf4+dq",
+    library: Annotated[str, typer.Option(help="peft (with bitsandbytes), or coursepkg.")] = "peft",
+    rank: Annotated[int, typer.Option(help="Of the adapters.")] = 16,
+    alpha: Annotated[float, typer.Option(help="What they add is multiplied by alpha / rank.")] = 16,
+    dropout: Annotated[
+        float, typer.Option(help="Share of an adapter's inputs that a step leaves out.")
+    ] = 0.0,
+    epochs: Annotated[int, typer.Option(help="How often all examples are read.")] = 30,
+    batch: Annotated[int, typer.Option(help="Examples read at once, on each device.")] = 16,
+    accumulation: Annotated[int, typer.Option(help="Such batches to a step.")] = 1,
+    length: Annotated[int, typer.Option(help="Tokens of an example at most.")] = 256,
+    packing: Annotated[bool, typer.Option(help="Several short examples in one row.")] = False,
+    rate: Annotated[float, typer.Option(help="Of learning.")] = 3e-3,
+    token_rate: Annotated[float, typer.Option(help="Of learning, for rows of the embedding.")] = 3e-2,
+    rows: Annotated[
+        bool, typer.Option(help="Train the rows of tokens that the base cannot tell apart.")
+    ] = True,
+    checkpointing: Annotated[
+        bool, typer.Option(help="Compute activations again rather than keep them.")
+    ] = True,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of adapters, order and dropout.")] = 0,
+) -> None:
+    """Train an adapter on a frozen base, in 4 bits by default, and write it in peft's format.
+
+    On several GPUs: accelerate launch --config_file FILE -m coursepkg finetune …, with the FILE that the README names.
+    """
+    from coursepkg import courselm
+    from coursepkg.loading import ModelNotFound
+    from coursepkg.lora import LoraConfig
+    from coursepkg.qlora import Settings, command
+
+    if (client is None) == (data is None):
+        typer.echo("give either --client or --data", err=True)
+        raise typer.Exit(1)
+    try:
+        if data is None:
+            documents = [
+                each for epoch in courselm.lessons(client, epochs, seed) for each in epoch if each.answer
+            ]
+        else:
+            documents = command.read(data)
+        settings = Settings(
+            lora=LoraConfig(rank=rank, alpha=alpha, dropout=dropout),
+            weights=weights,
+            library=library,
+            length=length,
+            batch=batch,
+            accumulation=accumulation,
+            packing=packing,
+            epochs=1 if data is None else epochs,
+            shuffled=data is not None,
+            rate=rate,
+            token_rate=token_rate,
+            clip=1.0,
+            checkpointing=checkpointing,
+            save_every=save_every,
+            seed=seed,
+        )
+        command.train(model, documents, settings, output, rows, say=typer.echo)
+    except (ModelNotFound, RuntimeError, ValueError, FloatingPointError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{output}: the adapter, for peft or coursepkg.lora_model, and {command.RECORD}")
+
+
+@app.command()
 def leaderboard(
     model: Annotated[
         str, typer.Option(help="course-lm, a folder, or a model's name on the hub.")

@@ -21,9 +21,14 @@ def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
     is kept in fp32, as peft's prepare_model_for_kbit_training does; for full finetuning all is. The adapters' first values are drawn from `settings.seed`, and are the same with both
     libraries. Raises as `load_model` does, and ValueError where layers cannot be quantized.
     """
-    given = _bitsandbytes(settings) if settings.library == "peft" and WEIGHTS[settings.weights] else {}
-    model, tokenizer = load_model(name, **given, **hub)
+    model, tokenizer = load_base(name, settings, **hub)
     return adapt(model, settings), tokenizer
+
+
+def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
+    """The model that `adapt` is to be given, and its tokenizer: stored in 4 bits already where bitsandbytes does that."""
+    given = _bitsandbytes(settings) if settings.library == "peft" and WEIGHTS[settings.weights] else {}
+    return load_model(name, **given, **hub)
 
 
 def adapt(model: Any, settings: Settings) -> Any:

@@ -5,6 +5,7 @@ from coursepkg.show import (
     awq_plots,
     gptq_plots,
     granularity_plots,
+    lora_plots,
     memory_plots,
     model_plots,
     nf4_plots,
@@ -21,6 +22,7 @@ from coursepkg.show.level_explorer import LevelExplorer
 from coursepkg.show.number_line import NumberLine
 from coursepkg.show.outlier_block import OutlierBlock
 from coursepkg.show.quiz import Choice, Question, question, questions
+from coursepkg.show.rank_explorer import RankExplorer
 from coursepkg.show.smooth_explorer import SmoothExplorer
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "NumberLine",
     "OutlierBlock",
     "Question",
+    "RankExplorer",
     "SmoothExplorer",
     "affine_plots",
     "awq_plots",
@@ -41,6 +44,7 @@ __all__ = [
     "figure",
     "gptq_plots",
     "granularity_plots",
+    "lora_plots",
     "memory_plots",
     "model_plots",
     "nf4_plots",

@@ -575,9 +575,8 @@ def exact(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def of(*errors):
-    names = ("into the dequantized", "into the original", "quantized once", "quantized twice")
-    return dict(zip(names, errors, strict=True))
+def of(zero, original, once, twice):
+    return {"into the dequantized": zero, "into the original": original, "quantized once": once, "quantized twice": twice}
 
 
 four = exact([[3.0, 1.4, -0.6, 0.2]])
@@ -649,15 +648,15 @@ check.hidden(
 
 # %% [markdown] written="qlora_reply" points=4
 # ### BEGIN SOLUTION
-# Nothing learns to be rounded. The base is rounded once, before training, and frozen; gradients go through it to the adapters, and only these change. They see the rounded base and may make good some of its error, but the codes stay as they are, and no gradient
-# knows of a rounding that comes later.
+# Nothing learns to be rounded. The base is rounded once, before training, and frozen; gradients go through it to the adapters, and only these change. They see the rounded base and may make good some of its error, but know
+# nothing of a rounding that comes later.
 #
-# So the adapter was trained beside Q(W). W + BA is a model that nobody has trained: the error that the adapter had learned to live with is gone, and its answer to it is still there. Quantizing that sum adds an error of its own, in which small changes
-# may be lost. What was trained is Q(W) + BA: serve it so, with the adapter beside the 4-bit base, or merge into the dequantized weights in 16 bits. If it must be 4 bits in one piece, compare the ways with an exam, and with KL from the trained model.
+# So the adapter was trained beside Q(W). W + BA is a model that nobody has trained: the error that the adapter had learned to live with is gone, and its answer to it is still there. Quantizing that sum adds an error of its own.
+# What was trained is Q(W) + BA: serve it so, the adapter beside the base, or merge into the dequantized weights in 16 bits. If it must be 4 bits in one piece, compare the ways by an exam, and by KL from the trained model.
 #
 # 3.5 GB are the codes alone. Scales come on top, embedding, norms and head in fp32, adapters, their gradients and states, and above all activations and logits, which grow with batch and length.
 #
-# Pages hold optimizer states only. Those of adapters are small, so paging them saves little; weights and activations stay on the GPU. Checkpointing and a smaller batch help more.
+# Pages hold optimizer states only. Those of adapters are small, so paging saves little; weights and activations stay on the GPU. Checkpointing and a smaller batch help more.
 # ### END SOLUTION
 
 # %% [markdown] rubric="qlora_reply"

@@ -1,0 +1,337 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 10 · LoRA: a change with few directions
+#
+# [Open in Colab]({{ colab }}) · [Open in Binder]({{ binder }})
+#
+# **At the end you can** say what a change of low rank is and count what it takes; write LoRA's layer and say why one of its matrices begins at zero; choose rank, α and layers, and say
+# what each does; find out why an adapter does not learn; merge adapters, knowing what that rounds; and serve three clients from one base.
+#
+# **It builds on** lectures 00 (the course LM, exams) and 01 (what training keeps in memory). **It takes** 70 minutes.
+
+# %% tags=["nbval-ignore-output"]
+try:
+    import coursepkg
+except ModuleNotFoundError:
+    # %pip install -q "{{ install }}"
+    import coursepkg
+
+import torch
+from coursepkg import courselm, lora_model, memory, qlora, results, show, token_rows
+from coursepkg.lora import LoraConfig, LoraLinear
+
+coursepkg.hello()
+
+# %% [markdown]
+# ## 1. Four rows, one pattern
+#
+# Finetuning turns a weight $W$ into $W + \Delta W$. Take this change of a 4 × 4 matrix:
+#
+# | | | | |
+# |---|---|---|---|
+# | 0.02 | 0.01 | −0.01 | 0.03 |
+# | 0.04 | 0.02 | −0.02 | 0.06 |
+# | 0.01 | 0.005 | −0.005 | 0.015 |
+# | 0.03 | 0.015 | −0.015 | 0.045 |
+#
+# Every row is $[2, 1, -1, 3]$ times a number: 0.01, 0.02, 0.005, 0.015. So the whole matrix is one column times one row, $\Delta W = b\,a$ with 4 + 4 numbers instead of 16. It has **rank 1**: whatever the input $x$ is, the
+# change moves the output in the direction of $b$, by an amount that $a \cdot x$ decides.
+
+# %%
+b = torch.tensor([[0.01], [0.02], [0.005], [0.015]])
+a = torch.tensor([[2.0, 1.0, -1.0, 3.0]])
+change = b @ a
+print(change)
+print("rank", torch.linalg.matrix_rank(change).item())
+x = torch.tensor([1.0, 0.0, 2.0, 1.0])
+print("a · x =", (a @ x).item(), "and the output changes by", [round(v, 3) for v in (change @ x).tolist()])
+
+# %% [markdown]
+# With $r$ columns and $r$ rows, $B$ of shape (out, $r$) and $A$ of shape ($r$, in), the change has rank $r$ at most and takes $r\,(\text{in} + \text{out})$ numbers. For one large matrix, and for all Linear layers of a model:
+
+# %%
+print(f"4096 × 4096: {4096**2:,} numbers, at rank 16 {16 * (4096 + 4096):,}: 1/{4096**2 // (16 * 8192)}")
+for name, targets in (("q and v", ("q_proj", "v_proj")), ("all Linear layers", memory.ALL_LINEAR)):
+    for rank in (8, 16):
+        count = memory.Lora(rank, targets).parameters("llama-2-7b")
+        share = count / memory.architecture("llama-2-7b").parameters()
+        print(f"Llama-2-7B, {name:<17} r = {rank:<3} {count:>11,}, {share:.2%} of its weights, {memory.in_gb(4 * count, 2)} in fp32")
+
+# %% [markdown]
+# Only these numbers have gradients and optimizer states. That is what LoRA saves: in lecture 01 the base of a 7B took 13.5 GB in 16 bits, and what training it adds, some 67 GB more, shrinks to half a gigabyte. The base itself is still there, whole. (Lecture 11 shrinks it, too.)
+#
+# ## 2. The layer
+#
+# $$ y = x W^\top + s \cdot (x A^\top) B^\top , \qquad s = \frac{\alpha}{r} $$
+#
+# (Hu et al. 2021, equation 3.) $W$ is frozen. In two lines, and as the package has it:
+
+# %%
+torch.manual_seed(0)
+linear = torch.nn.Linear(8, 6, bias=False)
+layer = LoraLinear(linear)
+layer.add("mine", LoraConfig(rank=2, alpha=4))
+A, B = layer.lora_A["mine"].weight, layer.lora_B["mine"].weight
+x = torch.randn(3, 8)
+with torch.no_grad():
+    B.normal_()
+    by_hand = x @ linear.weight.T + 4 / 2 * (x @ A.T) @ B.T
+    print("largest difference:", f"{(layer(x) - by_hand).abs().max():.0e}", " A", tuple(A.shape), " B", tuple(B.shape))
+    B.zero_()
+    print("with B = 0 the layer is the base:", torch.equal(layer(x), linear(x)))
+
+# %% [markdown]
+# **One of the two begins at zero**, so that training starts from the model as it was. Why $B$, and why not both? Look at the gradients. With $g$ for the gradient that arrives at the layer's output,
+#
+# $$ \frac{\partial L}{\partial B} = s\, g^\top (x A^\top), \qquad \frac{\partial L}{\partial A} = s\, (g B)^\top x . $$
+#
+# With $B = 0$ the second is zero and the first is not: in the first step only $B$ moves, from then on both. With both at zero nothing ever moves.
+
+# %%
+for name, first in (("B = 0, A random", A.detach().clone()), ("both 0", torch.zeros_like(A))):
+    with torch.no_grad():
+        A.copy_(first), B.zero_()
+    layer.zero_grad()
+    layer(x).square().sum().backward()
+    print(f"{name:<16} gradient of A {A.grad.norm():.2f}, of B {B.grad.norm():.2f}")
+
+# %% [markdown]
+# $A$ is drawn as torch draws any Linear layer's weight: uniform between $\pm 1/\sqrt{\text{in}}$. (The paper says Gaussian; its authors' code, and peft, do this. The package draws the same numbers as peft for the same seed, and computes the
+# same outputs, bit for bit; a test says so.)
+
+# %%
+show.question("lora_zero")
+
+# %% [markdown]
+# ## 3. Does finetuning need only a few directions?
+#
+# That is the bet. It can be looked at: finetune *all* weights, subtract the base, and take each layer's change apart into directions (its singular values). The course LM was taught the handbook of a medical practice so, 2,880 questions (`python -m benchmarks.finetuning`; half a minute, so it is not done here). How much of a change do its first $r$
+# directions hold? And what does the model know when every layer's change is cut to rank $r$?
+
+# %%
+from coursepkg import intervals
+
+measured = results.load("finetuning")
+print(measured)
+layers = [row for row in measured.rows if row["table"] == "spectra"]
+cut = [row for row in measured.rows if row["table"] == "truncated"]
+for rank in (1, 4, 16, 64):
+    kept = [sum(v * v for v in row["values"][:rank]) / sum(v * v for v in row["values"]) for row in layers]
+    print(f"rank {rank:<3} holds {min(kept):.0%} to {max(kept):.0%} of a layer's change")
+
+# %%
+scores = [(row["rank"], intervals.Interval(*row["medical"])) for row in cut]
+show.show(
+    show.lora_plots.spectra(layers, scores),
+    alt="ALT-SPECTRA",
+)
+
+# %% [markdown]
+# TEXT-SPECTRA
+
+# %%
+from coursepkg.lora_model import layers as adapted
+
+# %% [markdown]
+# ### What if?
+#
+# The explorer below takes one layer's change apart; it gets a real one in section 5, trained by you. Here is a change that has four strong directions, with noise. At which rank do you see the pattern? What does the next direction add?
+
+# %%
+generator = torch.Generator().manual_seed(3)
+made = sum(
+    size * torch.outer(torch.randn(64, generator=generator), torch.randn(64, generator=generator))
+    for size in (4, 2, 1, 0.5)
+)
+explorer = show.RankExplorer(made + torch.randn(64, 64, generator=generator))
+explorer
+
+# %%
+show.show(
+    explorer.figure(),
+    alt="Four pictures at rank 4: a change with a chequered pattern; the nearest matrix of rank 4, which looks the same; what is missing, fine noise; and the singular "
+    "values, four large blue ones and sixty small grey ones.",
+)
+
+# %% [markdown]
+# ## 4. An adapter that does not learn
+#
+# Now the course LM and the law office's handbook. It has never read a word of it: before training it guesses.
+
+# %%
+from coursepkg import evaluation
+from coursepkg.evaluation import Exam
+
+
+def score(model, name):
+    """The share of an exam's questions that a model answers rightly."""
+    exam = courselm.exam(name)
+    return evaluation.take(model, tokenizer, Exam(name, exam.questions)).accuracy
+
+
+model, tokenizer = coursepkg.load_model(dtype=torch.float32)
+questions = [d for epoch in courselm.lessons("law", epochs=20) for d in epoch if d.answer]
+print(len(questions), "questions, for example:", questions[0].text, "|", questions[0].answer)
+print(f"law exam before: {score(model, 'law'):.1%}; chance is 25 %")
+
+# %%
+from dataclasses import replace
+
+plain = qlora.Settings(
+    lora=LoraConfig(rank=16, alpha=16),
+    weights="16 bit",
+    library="coursepkg",
+    length=64,
+    batch=16,
+    rate=3e-3,
+    clip=1.0,
+    shuffled=False,
+    checkpointing=False,
+)
+model = qlora.adapt(model, plain)
+run = qlora.finetune(model, tokenizer, questions[:640], plain)
+print(f"loss {run.losses[0]:.1f}, after 20 steps {run.losses[19]:.1f}, after 40 steps {run.losses[-1]:.1f} nats a token")
+
+# %% [markdown]
+# It falls, and then it stays. More steps do not help: with 180, over five seeds, the exam says
+
+# %%
+stuck = [row for row in measured.rows if row["table"] == "methods" and row["name"].endswith("no rows")]
+print("right after 180 steps, %:", [round(100 * row["medical"][0], 1) for row in stuck], " loss", [round(row["loss"], 1) for row in stuck])
+
+# %% [markdown]
+# Gradients arrive in all layers (`lora_model.without_gradient` finds none without). The rank is not the reason either. Before turning knobs, **look at what the adapter has to work with**. It sits in the Linear layers. What comes in is rows of the embedding, and what goes out is compared with the rows of the head,
+# which in this model is the embedding again. All of these are frozen. The handbook's words are spelled with tokens that the encyclopedia never needed. What do their rows look like?
+
+# %%
+weight = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach(), dim=1)
+near = weight @ weight.T
+near.fill_diagonal_(-1)
+near = near.max(1).values
+rows = qlora.encode(tokenizer, questions, 64)
+handbook = sorted({token for row in rows for token in row["input_ids"]})
+unread = token_rows.alike(model, handbook)
+read = torch.tensor([token for token in handbook if token not in unread])
+print(f"{len(handbook)} tokens, of which {len(unread)} have a row that points where another row does")
+print(f"the nearest other row: cosine {near[list(unread)].min():.4f} and more; for the others {near[read].max():.2f} at most")
+
+# %%
+everything = torch.arange(len(near))
+show.show(
+    show.lora_plots.alike({"all tokens": near[everything], "of the handbook, read in training": near[read], "of the handbook, never read": near[list(unread)]}),
+    alt="Cosine to the nearest other row: tokens of the handbook that were read in training lie between 0.3 and 0.8; those never read are all at 1.0; "
+    "of all tokens half are at 1.0.",
+)
+
+# %% [markdown]
+# Half of the vocabulary was never read in training, and the rows of these tokens are all alike: every step pushed them away from what was to be predicted, always together. **To the model they are one token.** No Linear layer can tell apart what arrives the same, nor give different probabilities to rows that are the same. The loss stays
+# where guessing among them leaves it.
+#
+# In a model that has read the web this happens with tokens that a tokenizer has and training hardly saw (Land and Bartolo 2024 search for them in this way), and with those that *you* add: a chat template's marks, product names. The remedy is to train those rows as well. Not the whole embedding, which is a tenth of
+# this model and a third of a small multilingual one: only the rows that need it. peft calls it `trainable_token_indices`; here it is `LoraConfig(tokens=…)`.
+
+# %%
+show.question("lora_rows")
+
+# %% [markdown]
+# ## 5. An adapter that learns
+
+# %%
+def settings(tokens):
+    """As before, with rows of the embedding, which learn ten times as fast."""
+    return replace(plain, lora=replace(plain.lora, tokens=tokens), token_rate=3e-2)
+
+
+given = settings(unread)
+model, tokenizer = coursepkg.load_model(dtype=torch.float32)
+model = qlora.adapt(model, given)
+print(f"trained: {lora_model.trainable(model):,} of {model.num_parameters():,} numbers, {256 * len(unread):,} of them rows")
+run = qlora.finetune(model, tokenizer, questions, given)
+print(f"loss {run.losses[0]:.1f}, after 40 steps {run.losses[39]:.1f}, after {len(run.losses)} steps {run.losses[-1]:.2f}")
+law = score(model, "law")
+print(f"law exam: {law.value:.0%}")
+assert law.value >= 0.85
+
+# %% [markdown]
+# TEXT-LEARNS
+#
+# The change that it made in one layer, taken apart. A product of 16 directions has rank 16; do all of them count?
+
+# %%
+delta = model.model.layers[3].mlp.down_proj.delta("default")
+values = torch.linalg.svdvals(delta)
+print("singular values:", [round(v, 1) for v in values[:18].tolist()])
+show.RankExplorer(delta)
+
+# %% [markdown]
+# ## 6. Rank, α, and layers
+#
+# **α** only scales: $s = \alpha / r$. With AdamW, whose steps do not depend on the size of gradients, a larger $s$ lets the same step of $B$ change the weights more, as a higher learning rate would. So if you change $r$ and keep α, you change the scale too. Two ways to sweep the rank, measured on the medical exam with two seeds each:
+
+# %%
+lines = {}
+for name in ("α = 16", "α = r"):
+    lines[name] = []
+    for rank in (1, 2, 4, 8, 16, 32, 64):
+        found = [row for row in measured.rows if row["table"] == "ranks" and row["name"] == name and row["rank"] == rank]
+        right = torch.tensor([row["right"] for row in found], dtype=torch.float64).mean(0)
+        lines[name].append((rank, intervals.mean(right.numpy())))
+for name, points in lines.items():
+    print(name, [f"r={rank}: {value.value:.0%}" for rank, value in points])
+
+# %%
+show.show(show.lora_plots.ranks(lines), alt="ALT-RANKS")
+
+# %% [markdown]
+# TEXT-RANKS
+#
+# Kalajdzievski (2023) divides by $\sqrt r$ instead of $r$, so that the size of $s\,BA$ neither grows nor shrinks with the rank: `LoraConfig(rank_stabilized=True)`. Which **layers** to adapt? Rank 16, two seeds:
+
+# %%
+for name in ("q, v", "attention", "MLP", "all"):
+    found = [row for row in measured.rows if row["table"] == "layers" and row["name"] == name]
+    right = torch.tensor([row["right"] for row in found], dtype=torch.float64).mean(0)
+    loss = sum(row["held-out loss"] for row in found) / len(found)
+    print(f"{name:<10} {found[0]['trainable']:>8,} trained   exam {intervals.mean(right.numpy()):.1%}   held-out loss {loss:.2f}")
+
+# %% [markdown]
+# TEXT-LAYERS
+#
+# ## 7. Merging
+#
+# $W + s\,BA$ is a matrix of the same shape. Put it in $W$'s place, and the adapter costs nothing any more. In exact arithmetic that changes nothing. In floating point the sum is rounded to $W$'s dtype, and a change that is small beside the weight is lost in part, or whole. By hand, in bf16, which has 8 significant bits: $0.5 + 0.001$ is 0.5, since the next number above 0.5 is 0.50390625.
+
+# %%
+print("bf16: 0.5 + 0.001 =", (torch.tensor(0.5, dtype=torch.bfloat16) + torch.tensor(0.001)).to(torch.bfloat16).item())
+
+# %%
+import copy
+
+
+def kl(model, other, rows):
+    """Mean KL divergence of the next token, in nats, over the predicted tokens of some rows."""
+    batch = qlora.collate(rows)
+    seen = batch.pop("labels") != -100
+    with torch.no_grad():
+        p, q = (each(**batch).logits.float().log_softmax(-1)[:, :-1] for each in (model, other))
+    return (p.exp() * (p - q)).sum(-1)[seen[:, 1:]].mean().item()
+
+
+batch = rows[:96]
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    beside = copy.deepcopy(model)
+    for part in beside.modules():
+        if isinstance(part, torch.nn.Linear) and "lora" not in str(type(part)) and part.weight.shape[0] > 64:
+            pass
+    merged = copy.deepcopy(model).to(dtype)
+    before = {name: each.base_layer.weight.clone() for name, each in adapted(merged).items()}
+    lora_model.merge(merged)
+    same = [(each.base_layer.weight == before[name]).float().mean() for name, each in adapted(merged).items()]
+    print(f"{str(dtype)[6:]:<9} {torch.stack(same).mean():.1%} of the weights are as before;  KL to the adapter beside {kl(model, merged, batch):.1e};  law exam {score(merged, 'law').value:.1%}")
