@@ -9,10 +9,21 @@
 
 from coursepkg.courselm.calibration_text import calibration
 from coursepkg.courselm.checkpoint import card, record
-from coursepkg.courselm.clients import lessons
+from coursepkg.courselm.clients import adapter, lessons
 from coursepkg.courselm.encyclopedia import world
 from coursepkg.courselm.exams import exam
 from coursepkg.courselm.handbooks import CLIENTS, handbook
 from coursepkg.courselm.text import question
 
-__all__ = ["CLIENTS", "calibration", "card", "exam", "handbook", "lessons", "question", "record", "world"]
+__all__ = [
+    "CLIENTS",
+    "adapter",
+    "calibration",
+    "card",
+    "exam",
+    "handbook",
+    "lessons",
+    "question",
+    "record",
+    "world",
+]

@@ -8,6 +8,7 @@
 Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
 """
 
+import coursepkg.qlora.hushed  # noqa: F401
 from coursepkg.chat import Document
 from coursepkg.qlora.base import adapt, load
 from coursepkg.qlora.examples import collate, encode, pack

@@ -693,9 +693,9 @@ check.hidden(
 
 # %% [markdown] written="lora_reply" points=4
 # ### BEGIN SOLUTION
-# The adapter's output is multiplied by α/r. With α kept, a four times larger r means a quarter of the scaling, so you compared two sizes of step as much as two ranks. Raise α with r, or divide by √r, choose the learning rate anew for each rank, and compare then.
+# The adapter's output is multiplied by α/r. With α kept, four times the r is a quarter of the scaling: you compared two scalings as much as two ranks. Raise α with r, or divide by √r, choose the learning rate for each rank, then compare.
 #
-# Adding BA to W is exact on paper. In bf16 a weight has eight binary digits, and a change below half of its last digit's step vanishes; what does not vanish is rounded. Fine-tuning makes many changes of that size. Keep the adapter beside the weight, or merge in float32,
+# Adding BA to W is exact on paper. In bf16 a weight has eight binary digits, and a change below half a step of the last one vanishes; what does not vanish is rounded. Keep the adapter beside the weight, or merge in float32,
 # and measure the model that you ship, not the one that you trained.
 #
 # Rows of the embedding that training never read have all been pushed to nearly the same place. Layers behind them see the same input for each of your names, and no Linear layer, of whatever rank, can tell equal inputs apart. Train these rows, too: `trainable_token_indices`.
