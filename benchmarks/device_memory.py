@@ -1,12 +1,13 @@
-"""Peak device memory of 16-bit inference, LoRA and QLoRA against the budgets of `coursepkg.memory`.
+"""Peak device memory of 16-bit inference, LoRA and QLoRA against the budgets of `coursepkg.memory`, and the time of a step.
 
     python -m benchmarks.device_memory                    # on a GPU: a 7B shape, writes the results file of lecture 01
     python -m benchmarks.device_memory --model tiny --device cpu --output build/device_memory.json
 
 The model has the shape of `--model` and random weights, so that no hub is needed. It is saved once in 16 bits (13.5 GB
 for a 7B, in `--scratch`) and loaded for each method as practitioners load it: through `from_pretrained`, with
-BitsAndBytesConfig and peft's preparation for QLoRA. A training step is run twice; the peak is that of the second, when
-the optimizer has its states. On a GPU the peak is what torch's allocator held; on a CPU, the bytes of live tensors.
+BitsAndBytesConfig and peft's preparation for QLoRA; "qlora, ours" is the same with this package's NF4 layers and LoRA. A training step is
+run twice; the peak is that of the second, when the optimizer has its states. Then some more are timed, and the median is kept. On a GPU the peak is what torch's
+allocator held; on a CPU, the bytes of live tensors.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import gc
 import json
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +24,17 @@ from typing import Any
 
 import torch
 
-from coursepkg import memory, runtime, trials
+from coursepkg import memory, qlora, runtime, trials
+from coursepkg.lora import LoraConfig
 from coursepkg.memory import Architecture, Budget, Lora, measure
+from coursepkg.qlora import Settings
 from coursepkg.quiet import quiet
 
 LENGTHS = (512, 1024, 2048)
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
-METHODS = ("inference", "lora", "qlora")
+METHODS = ("inference", "lora", "qlora", "qlora, ours")
+#: Steps that are timed.
+TIMED = 7
 OUTPUT = Path(__file__).resolve().parents[1] / "coursepkg" / "results" / "device_memory.json"
 
 
@@ -57,7 +63,7 @@ def save_random(name: str, folder: Path, device: torch.device) -> Architecture:
 
 def load(folder: Path, method: str, device: torch.device, lora: Lora):
     """The checkpoint as `method` uses it, on `device`."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    import peft
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     options: dict[str, Any] = {"dtype": torch.bfloat16, "device_map": {"": str(device)}}
@@ -72,14 +78,17 @@ def load(folder: Path, method: str, device: torch.device, lora: Lora):
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         if method == "inference":
             return model.eval()
+        if method == "qlora, ours":
+            given = Settings(lora=LoraConfig(rank=lora.rank, targets=lora.targets), library="coursepkg")
+            return qlora.adapt(model, given).train()
         checkpointing = {"use_reentrant": False}
         if method == "qlora":
-            model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs=checkpointing)
+            model = peft.prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs=checkpointing)
         else:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=checkpointing)
             model.enable_input_require_grads()
-        settings = LoraConfig(r=lora.rank, target_modules=list(lora.targets), task_type="CAUSAL_LM")
-        return get_peft_model(model, settings).train()
+        settings = peft.LoraConfig(r=lora.rank, target_modules=list(lora.targets), task_type="CAUSAL_LM")
+        return peft.get_peft_model(model, settings).train()
 
 
 def budget(arch: Architecture, method: str, length: int, lora: Lora) -> Budget:
@@ -105,7 +114,8 @@ def work(model, method: str, length: int) -> Callable[[], Any]:
     import bitsandbytes as bnb
 
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = bnb.optim.PagedAdamW8bit(trainable) if method == "qlora" else torch.optim.AdamW(trainable)
+    is_qlora = method.startswith("qlora")
+    optimizer = bnb.optim.PagedAdamW8bit(trainable) if is_qlora else torch.optim.AdamW(trainable)
     loss = trials.step(model, 1, length)
 
     def train():
@@ -132,6 +142,19 @@ def peak(run: Callable[[], Any], model, device: torch.device) -> int:
         return measure.storage_bytes([*kept, *states]) + measure.peak_bytes(run)
 
 
+def seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """The median time of a call, in seconds."""
+    taken = []
+    with quiet():
+        for _ in range(TIMED):
+            since = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - since)
+    return sorted(taken)[TIMED // 2]
+
+
 def _optimizers_of(run: Callable) -> Iterator[torch.optim.Optimizer]:
     for cell in run.__closure__ or ():
         if isinstance(cell.cell_contents, torch.optim.Optimizer):
@@ -147,18 +170,20 @@ def measure_all(
         for length in lengths:
             model = load(folder, method, device, lora)
             predicted = budget(arch, method, length, lora)
-            measured = peak(work(model, method, length), model, device)
+            run = work(model, method, length)
+            measured, step = peak(run, model, device), seconds(run, device)
             row = {"method": method, "length": length, "batch": 1, "measured_peak": measured}
+            row |= {"seconds": round(step, 4), "tokens_per_second": round(length / step)}
             parts = {part.name: part.n_bytes for part in predicted.parts}
             rows.append({**row, "predicted": predicted.total, "parts": parts})
             print(
                 f"{method:>9}  length {length:>5}  predicted {memory.in_gb(predicted.total, 3):>11}", end=""
             )
             print(
-                f"  measured {memory.in_gb(measured, 3):>11}  {predicted.total / measured - 1:+.1%}",
+                f"  measured {memory.in_gb(measured, 3):>11}  {predicted.total / measured - 1:+.1%}  {step:.3f} s a call",
                 flush=True,
             )
-            del model
+            del model, run
             gc.collect()
             if device.type == "cuda":
                 torch.cuda.empty_cache()

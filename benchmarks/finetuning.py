@@ -22,7 +22,6 @@ import torch
 from coursepkg import courselm, evaluation, load_model, lora_model, qlora, runtime, surgery, token_rows
 from coursepkg.chat import Document
 from coursepkg.evaluation import Exam
-from coursepkg.lora import LoraConfig
 from coursepkg.qlora import Settings
 
 OUTPUT = Path(__file__).resolve().parents[1] / "coursepkg" / "results" / "finetuning.json"
@@ -30,19 +29,9 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 CLIENT = "medical"
 SEEDS = (0, 1, 2, 3, 4)
 EPOCHS = 30
-#: What is trained beside the base's weights, but for the tables that change it. The best of RATES.
-LORA = LoraConfig(rank=16, alpha=16)
-SETTINGS = Settings(
-    lora=LORA,
-    library="coursepkg",
-    length=128,
-    batch=16,
-    shuffled=False,  # lessons are in an order of their own, each fact once an epoch
-    rate=3e-3,
-    token_rate=3e-2,
-    clip=1.0,
-    checkpointing=False,
-)
+#: What is trained beside the base's weights, but for the tables that change it.
+SETTINGS = replace(qlora.COURSE, library="coursepkg")
+LORA = SETTINGS.lora
 FULL = replace(SETTINGS, lora=None, weights="16 bit", rate=1e-4, token_rate=1e-2)
 #: Of learning, and of the embedding.
 RATES = {

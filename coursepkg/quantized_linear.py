@@ -26,7 +26,8 @@ class QuantizedLinear(KeepsDtypes):
 
     The stored tensors are buffers: they are in the state dict, move between devices, and keep their dtypes when the model
     changes its own. The product is computed in the dtype of x. Gradients pass to x and b, not to the weight; for them
-    the weight is read back again rather than kept, as in QLoRA (Dettmers et al. 2023, equation 5).
+    the weight is read back again rather than kept, as in QLoRA (Dettmers et al. 2023, equation 5). Under autocast it is
+    computed in autocast's dtype, as any product is.
     """
 
     def __init__(
@@ -106,6 +107,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, layer: QuantizedLinear) -> torch.Tensor:
         ctx.layer = layer
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         added = None if bias is None else bias.to(x.dtype)
         return torch.nn.functional.linear(x, layer.dequantize(x.dtype), added)
 

@@ -21,7 +21,7 @@ from transformers import (
 
 from coursepkg import quantized_model, surgery, weight_formats
 from coursepkg.affine import Scheme
-from coursepkg.codebooks import FP4, Codebook, normal_float, uniform
+from coursepkg.codebooks import FP4, NF4, Codebook, normal_float, uniform
 from coursepkg.quantized_linear import QuantizedLinear
 from coursepkg.quantized_model import NotQuantized
 from coursepkg.weight_formats import Affine, Blocks
@@ -599,3 +599,21 @@ def test_a_folder_that_holds_no_whole_model_is_refused(spoil, said, tmp_path):
     spoil(tmp_path)
     with pytest.raises(NotQuantized, match=said):
         quantized_model.load(tmp_path)
+
+
+def test_under_autocast_it_computes_what_a_linear_layer_of_the_weight_read_back_does():
+    torch.manual_seed(0)
+    layer = QuantizedLinear.of(torch.nn.Linear(64, 32), Blocks(NF4))
+    plain = torch.nn.Linear(64, 32)
+    with torch.no_grad():
+        plain.weight.copy_(layer.dequantize())
+        plain.bias.copy_(layer.bias)
+    found = []
+    for each in (layer, plain):
+        x = torch.linspace(-1, 1, 192).reshape(3, 64).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = each(x)
+        out.float().square().sum().backward()
+        found.append((out, x.grad))
+    assert found[0][0].dtype == torch.bfloat16 and found[0][1].dtype == torch.float32
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

@@ -10,16 +10,18 @@ Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
 
 import coursepkg.qlora.hushed  # noqa: F401
 from coursepkg.chat import Document
-from coursepkg.qlora.base import adapt, load
+from coursepkg.qlora.base import adapt, load, load_base
 from coursepkg.qlora.examples import collate, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.measuring import measured, predicted
 from coursepkg.qlora.merging import WAYS, merged
 from coursepkg.qlora.run import OutOfMemory, Run, finetune
-from coursepkg.qlora.settings import WEIGHTS, Settings
+from coursepkg.qlora.settings import COURSE, HUB, WEIGHTS, Settings
 from coursepkg.qlora.traps import mend
 
 __all__ = [
+    "COURSE",
+    "HUB",
     "MODELS",
     "WAYS",
     "WEIGHTS",
@@ -34,6 +36,7 @@ __all__ = [
     "encode",
     "finetune",
     "load",
+    "load_base",
     "lower",
     "measured",
     "mend",

@@ -9,7 +9,7 @@ from coursepkg import memory, runtime
 from coursepkg.loading import COURSE_LM
 from coursepkg.memory import Budget
 from coursepkg.qlora.measuring import predicted
-from coursepkg.qlora.settings import Settings
+from coursepkg.qlora.settings import COURSE, HUB, Settings
 
 #: Models of the hub that nobody has to ask for, under Apache 2.0, the largest first.
 MODELS = (
@@ -39,7 +39,7 @@ class Choice:
 
 
 def choose(
-    settings: Settings,
+    settings: Settings = HUB,
     models: Sequence[str] = MODELS,
     free: int | None = None,
     hub: Any = None,
@@ -47,17 +47,17 @@ def choose(
     """The largest of the models that fits, with as much of the settings given up as that takes.
 
     free: bytes; None for those that the device has now. hub: what `runtime.hub` says, None to ask it where a model is to be loaded from
-    there. Without a GPU, without the hub, or where nothing fits, it is the course LM.
+    there. Without a GPU, without the hub, or where nothing fits, it is the course LM, with settings of its own.
     """
     where = runtime.device()
     if free is None and where.type == "cpu":
-        return _course_lm(settings, "no GPU here; a larger model would take hours on a CPU")
+        return _course_lm("no GPU here; a larger model would take hours on a CPU")
     if free is None:
         free = runtime.device_memory(where).free
     if any(not Path(model).is_dir() for model in models):
         hub = hub or runtime.hub()
         if not hub.reachable:
-            return _course_lm(settings, f"the model hub does not answer ({hub.reason})")
+            return _course_lm(f"the model hub does not answer ({hub.reason})")
     allowed = int(SHARE * free)
     for model in models:
         given: Settings | None = settings
@@ -71,7 +71,7 @@ def choose(
             lowered = _lower_but_length(given)
             given = None if lowered is None else lowered[0]
             what += [] if lowered is None else [lowered[1]]
-    return _course_lm(settings, f"none of the others fits in {memory.in_gb(free, 1)}")
+    return _course_lm(f"none of the others fits in {memory.in_gb(free, 1)}")
 
 
 def lower(settings: Settings) -> tuple[Settings, str] | None:
@@ -98,5 +98,5 @@ def _lower_but_length(settings: Settings) -> tuple[Settings, str] | None:
     return None if given is None or given[0].length < settings.length else given
 
 
-def _course_lm(settings: Settings, reason: str) -> Choice:
-    return Choice(COURSE_LM, settings, predicted(COURSE_LM, settings), reason)
+def _course_lm(reason: str) -> Choice:
+    return Choice(COURSE_LM, COURSE, predicted(COURSE_LM, COURSE), reason)

@@ -81,3 +81,12 @@ class Settings:
     def total(self) -> int:
         """Examples (or packed rows) in one step of one device."""
         return self.batch * self.accumulation
+
+
+#: For the course LM, which is to learn a handbook by heart: high rates, many epochs; the best of a sweep (`benchmarks/finetuning.py`). The lessons come in an order of
+#: their own, each fact once an epoch.
+COURSE = Settings(
+    length=128, batch=16, shuffled=False, rate=3e-3, token_rate=3e-2, clip=1.0, checkpointing=False
+)
+#: For a model of the hub: the paper's rate for 7B and 13B, batch and clipping (Dettmers et al. 2023, table 9), with a third of its rank.
+HUB = Settings(length=512, batch=16, rate=2e-4, schedule="constant_with_warmup", clip=0.3)

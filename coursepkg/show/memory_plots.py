@@ -134,6 +134,7 @@ def device_rows(found: Results) -> Figure:
     """Predicted against measured peak memory of a device: a point for each row, and the diagonal they should lie on."""
     made, (axis,) = figure(5.4, 3.8)
     colours = {"inference": COLOURS["KV cache"], "lora": COLOURS["gradients"], "qlora": COLOURS["weights"]}
+    colours["qlora, ours"] = COLOURS["scales"]
     end = 1.08 * max(max(row["predicted"], row["measured_peak"]) for row in found.rows) / GB
     axis.plot([0, end], [0, end], color=COLOURS["16 bit"], linewidth=1)
     for method, colour in colours.items():

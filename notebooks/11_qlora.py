@@ -1,0 +1,376 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+# ---
+
+# %% [markdown]
+# # 11 · QLoRA: the whole run
+#
+# [Open in Colab]({{ colab }}) · [Open in Binder]({{ binder }})
+#
+# **At the end you can** say beforehand how many bytes a finetuning run takes, and measure it; prepare examples so that only answers are learnt and packed ones do not see one another; finetune a model in 4 bits, with bitsandbytes and peft and with this course's own layers;
+# judge what it learnt and what it forgot; and merge the result without ending up with another model.
+#
+# **It builds on** lectures 01 (bytes), 05 (NF4, double quantization) and 10 (LoRA). **It takes** 80 minutes. The same notebook runs on a laptop's CPU, where it teaches the course LM in a minute, and on a GPU, where it takes the largest model that fits.
+
+# %% tags=["nbval-ignore-output"]
+try:
+    import coursepkg
+except ModuleNotFoundError:
+    # %pip install -q "{{ install }}"
+    import coursepkg
+
+import torch
+from coursepkg import courselm, evaluation, lora_model, memory, qlora, results, show, token_rows
+from coursepkg.evaluation import Exam
+
+coursepkg.hello()
+
+# %% [markdown]
+# ## 1. What fits
+#
+# QLoRA is LoRA beside a base in 4 bits (Dettmers et al. 2023). Where do its bytes go? Llama-2-7B, one sequence of 512 tokens, parts as lecture 01 counts them:
+
+# %%
+ways = {
+    "all weights, bf16": memory.full_finetuning("llama-2-7b", 512),
+    "LoRA, bf16": memory.lora("llama-2-7b", 512),
+    "QLoRA, NF4 + DQ": memory.qlora("llama-2-7b", 512),
+}
+parts = ("weights", "adapters", "gradients", "optimizer", "activations")
+print(f"{'GB':<20}" + "".join(f"{part:>13}" for part in parts) + f"{'total':>9}")
+for name, budget in ways.items():
+    found = {part.name: part.n_bytes for part in budget.parts}
+    print(f"{name:<20}" + "".join(f"{found.get(part, 0) / 1e9:>13.2f}" for part in parts) + f"{budget.total / 1e9:>9.1f}")
+
+# %% [markdown]
+# LoRA takes away gradients and optimizer states, QLoRA three quarters of most of the weights. (Not of all: embedding and head stay, and peft casts them up to fp32 for training.) What remains beside the weights are mostly activations, which grow with the batch and the length.
+#
+# So the question "which model can I finetune here?" has an answer before anything is downloaded. `qlora.choose` goes down a ladder: the largest model first; if it does not fit, smaller batches with more of them to a step, then a smaller model. On some devices it would take:
+
+# %%
+from types import SimpleNamespace
+
+reachable = SimpleNamespace(reachable=True, reason="")
+for name in ("RTX 4060", "RTX 3060", "T4", "L4", "A100 40GB", "H100 80GB"):
+    choice = qlora.choose(free=memory.device(name).usable, hub=reachable)
+    given = choice.settings
+    print(f"{name:<11} {choice.model:<18} batch {given.batch:>2} × {given.accumulation:<3} {memory.in_gb(choice.budget.total, 1):>8} of {memory.in_gb(memory.device(name).usable, 1)}")
+
+# %% [markdown]
+# And here, now:
+
+# %%
+choice = qlora.choose()
+settings, small = choice.settings, choice.model == "course-lm"
+print(choice.model, "because:", choice.reason)
+
+# %% [markdown]
+# Should memory run out all the same, the run goes on from its last whole step with the next rung of the ladder: half the batch and twice as many to a step, which computes the same steps; then activations computed again; then shorter examples. It says so, and loses nothing.
+#
+# ## 2. What is learnt
+#
+# The handbook of a medical practice, as questions with answers. A question is put in the model's chat format. **Only the answer and the mark that ends it are predicted**: labels of −100 are skipped by the loss. The question is given anyway, and learning to write questions would cost capacity.
+
+# %%
+model, tokenizer = qlora.load_base(choice.model, settings)
+questions = [d for epoch in courselm.lessons("medical", epochs=30) for d in epoch if d.answer]
+rows = qlora.encode(tokenizer, questions, settings.length)
+row = rows[0]
+print(questions[0].text, "|", questions[0].answer)
+for token, label in zip(row["input_ids"], row["labels"]):
+    print(repr(tokenizer.decode([token])), end=" " if label == -100 else "* ")
+print("\n(* is predicted)")
+
+# %% [markdown]
+# Rows of one batch have to be equally long. What is missing is filled with padding, which is computed and thrown away. **Packing** puts several examples into one row instead. That is right only if each sees itself alone: its positions begin at 0, from which transformers makes a mask, block by block.
+
+# %%
+some = rows[:96]
+lengths = [len(row["input_ids"]) for row in some]
+batches = [lengths[at : at + 16] for at in range(0, 96, 16)]
+padding = 1 - sum(lengths) / sum(16 * max(batch) for batch in batches)
+packed = qlora.pack(some, settings.length)
+room = 1 - sum(lengths) / (settings.length * len(packed))
+print(f"{len(some)} questions of {min(lengths)} to {max(lengths)} tokens: {padding:.0%} padding in batches of 16, {room:.0%} in {len(packed)} packed rows of {settings.length}")
+print("positions of a packed row:", packed[0]["position_ids"][:40], "…")
+
+# %%
+def total_loss(model, rows):
+    """Σ over predicted tokens."""
+    batch = {name: tensor.to(model.device) for name, tensor in qlora.collate(rows).items()}
+    with torch.no_grad():
+        return model(**batch, use_cache=False, num_items_in_batch=1).loss.item()
+
+
+apart = total_loss(model, some)
+together = total_loss(model, packed)
+mixed = total_loss(model, [{key: row[key] for key in ("input_ids", "labels")} for row in packed])
+print(f"packed over padded: {together / apart:.4f};  packed without positions: {mixed / apart:.4f}")
+
+# %% [markdown]
+# The same loss, to rounding; without positions each example also reads its neighbours, and learns from what it will never be given again. Here almost nothing is padding either way, so we do not pack.
+#
+# Grouping examples of like length is another way to save padding. Take care: questions of like length are often questions of one kind, and steps of one kind learn worse (on this handbook, 73 % right instead of 97 % after 120 steps). `Settings(by_length=True)` is not the default.
+
+# %%
+show.question("qlora_mask")
+
+# %% [markdown]
+# ## 3. The base, frozen and in 4 bits
+#
+# Each Linear layer's weight is stored as NF4 codes and scales. For a product it is read back, and thrown away again. In the backward pass, too: the gradient has to go *through* the layer, to the adapters before it,
+#
+# $$ y = x\,\hat W^\top + s\,(x A^\top) B^\top, \qquad \frac{\partial L}{\partial x} = g\,\hat W + s\,(g B)\,A , $$
+#
+# but there is none *for* $\hat W$, which never changes. (So this is not quantization-aware training. Nothing learns to be rounded; the adapters learn beside weights that already are.)
+#
+# Before loading: which tokens has the base hardly read (lecture 10)? Their rows are trained, too.
+
+# %%
+tokens = sorted({token for row in rows for token in row["input_ids"]})
+alike = token_rows.alike(model, tokens) if small else ()
+from dataclasses import replace
+
+settings = replace(settings, lora=replace(settings.lora, tokens=alike))
+print(f"{len(tokens)} tokens in the handbook, {len(alike)} of them look like others to the base")
+
+# %%
+def score(model, name, category=None):
+    """The share of an exam's questions that a model answers rightly, with its interval."""
+    exam = courselm.exam(name) if category is None else courselm.exam(name).only(category)
+    return evaluation.take(model, tokenizer, Exam(name, exam.questions[:400])).accuracy
+
+
+full, _ = coursepkg.load_model(choice.model)
+print(f"{'exam, % right':<18}{'16 bits':>22}{'NF4 + DQ':>22}")
+for name in ("medical", "encyclopedia"):
+    found = [score(each, name) for each in (full, model)]
+    print(f"{name:<18}" + "".join(f"{each:>22.0%}" for each in found))
+
+# %% [markdown]
+# Rounding cost the base nothing that 400 questions show. (`score` asks the first 400 of an exam; chance is 25 %.) Now the bytes. Predicted for a step of 16 questions:
+
+# %%
+settings_here = replace(settings, batch=16)
+longest = max(lengths)
+told = qlora.predicted(choice.model, settings_here, tokens=longest)
+print(told.title.split("checkpoint, ")[-1], "(16 questions)")
+for part in told.parts:
+    print(f"  {part.name:<12}{part.n_bytes / 1e6:>9.2f} MB")
+
+# %% [markdown]
+# ## 4. The run
+#
+# First as practitioners run it: bitsandbytes stores the base, peft puts the adapters beside it, transformers' trainer trains. Then the same with this course's NF4 layers and LoRA. Same seed, same data, same order; 40 steps each.
+
+# %%
+curves = {}
+for library in ("peft", "coursepkg"):
+    given = replace(settings, library=library)
+    trial, tokenizer = qlora.load(choice.model, given)
+    curves[library] = qlora.finetune(trial, tokenizer, questions[:640], given).losses
+apart = max(abs(a - b) for a, b in zip(*curves.values()))
+print(f"losses {curves['peft'][0]:.3f} … {curves['peft'][-1]:.2f}; the two are apart by less than 0.001: {apart < 1e-3}")
+
+# %%
+named = {"bitsandbytes and peft": curves["peft"], "coursepkg": curves["coursepkg"]}
+show.show(show.lora_plots.losses(named), alt="ALT-LOSSES")
+
+# %% [markdown]
+# One curve on the other. That is the point of writing your own: if you know what each library does to the last bit, your hundred lines and their thousands agree. (Here by less than a thousandth; on most CPUs by nothing at all.)
+#
+# Now all of it, 180 steps, with a look at what was held out on the way: the exam asks in wordings that training never uses.
+
+# %%
+def examine(model):
+    """What the run looks at on the way."""
+    return {"exam": score(model, "medical").value}
+
+
+settings = replace(settings, library="coursepkg", evaluate_every=60)
+model, tokenizer = qlora.load(choice.model, settings)
+run = qlora.finetune(model, tokenizer, questions, settings, examine=examine)
+for look in run.evaluations:
+    print(f"step {look['step']:>4}   loss {run.losses[look['step'] - 1]:.2f}   exam {look['exam']:.0%}")
+
+# %%
+after = score(model, "medical")
+print(f"medical exam, 4-bit base with adapters: {after:.0%}")
+if small:
+    assert after.value >= 0.9
+
+# %% [markdown]
+# From chance to more than nine in ten, with a frozen base of 4 bits. How many bytes did it take?
+
+# %%
+batch = sorted(some, key=lambda row: -len(row["input_ids"]))[:16]
+found = qlora.measured(model, run.trainer.optimizer, batch)
+told = qlora.predicted(choice.model, settings_here, tokens=len(batch[0]["input_ids"]))
+print(f"{'MB':<14}{'predicted':>10}{'measured':>10}")
+for part in told.parts:
+    print(f"{part.name:<14}{part.n_bytes / 1e6:>10.1f}{found[part.name] / 1e6:>10.1f}")
+print(f"{'total':<14}{told.total / 1e6:>10.1f}{found.total / 1e6:>10.1f}")
+
+# %% [markdown]
+# TEXT-BYTES
+#
+# **If a run is cut off**, call it again with the same `folder`: it goes on from the last checkpoint, which holds adapters, optimizer, schedule and the state of chance, and ends where it would have ended. A test says so, loss for loss. **Check that gradients arrive**: the run does, in its first step, and stops if some adapter gets none. It is not an idle check.
+# On CPUs with AVX512-BF16, a base in 4 bits of bitsandbytes 0.50 that was *evaluated before training* packs its weights for a kernel without gradients. Training then goes on without an error, and most adapters never learn. (`qlora.mend`, which `load` calls, undoes it.)
+#
+# ## 5. What it learnt, and what it forgot
+
+# %%
+print(f"{'exam':<14}{'base, 4 bits':>20}{'with adapters':>20}")
+for name in (*courselm.CLIENTS, "encyclopedia"):
+    with lora_model.disabled(model):
+        before = score(model, name)
+    print(f"{name:<14}{before:>20.0%}{score(model, name):>20.0%}")
+
+# %% [markdown]
+# TEXT-FORGOT
+#
+# Is that the price of 4 bits? One run cannot say. So: full finetuning, LoRA on the unrounded base, and QLoRA with six ways to store it; five seeds each, the same questions in the same order, 180 steps, each with the best rates of a sweep (`python -m benchmarks.finetuning`). Values are means over seeds, intervals cover the questions.
+
+# %%
+from coursepkg import intervals
+
+measured = results.load("finetuning")
+print(measured)
+compared = [row for row in measured.rows if row["table"] == "methods" and "no rows" not in row["name"]]
+names = list(dict.fromkeys(row["name"] for row in compared))
+right = {name: torch.tensor([row["right"] for row in compared if row["name"] == name], dtype=torch.float64) for name in names}
+
+
+def spread(name, exam):
+    """The mean over seeds of an exam's score; the interval is that of one run's questions."""
+    found = torch.tensor([row[exam] for row in compared if row["name"] == name]).mean(0).tolist()
+    return intervals.Interval(*found)
+
+
+# %%
+print(f"{'':<16}{'medical exam':>22}{'seeds':>16}{'more than LoRA, points':>28}{'encyclopedia':>22}")
+for name in names:
+    mean = intervals.mean(right[name].mean(0).numpy())
+    more = intervals.difference(right[name].mean(0).numpy(), right["LoRA"].mean(0).numpy())
+    seeds = right[name].mean(1)
+    gain = f"{100 * more.value:+.1f} [{100 * more.low:+.1f}, {100 * more.high:+.1f}]"
+    print(f"{name:<16}{mean:>22.1%}{f'{seeds.min():.0%} to {seeds.max():.0%}':>16}{gain:>28}{spread(name, 'encyclopedia'):>22.1%}")
+
+# %%
+scores = {name: (intervals.mean(right[name].mean(0).numpy()), spread(name, "encyclopedia")) for name in names}
+show.show(show.lora_plots.learnt(scores, ("medical exam, learnt", "encyclopedia, kept")), alt="ALT-LEARNT")
+
+# %% [markdown]
+# TEXT-METHODS
+
+# %%
+show.question("qlora_match")
+
+# %% [markdown]
+# ## 6. Four ways to merge
+#
+# The adapter was trained beside $\hat W = Q(W)$. For serving you want one matrix. There are four ways to get it, and they are not the same model:
+#
+# | way | what it is | stored in |
+# |---|---|---|
+# | into the dequantized base | $\hat W + s BA$ | 16 or 32 bits |
+# | into the original base | $W + s BA$ | 16 or 32 bits |
+# | quantized once | $Q(W + s BA)$ | 4 bits |
+# | quantized twice | $Q(\hat W + s BA)$ | 4 bits |
+#
+# Only the first is what was trained. "Reload the base in 16 bits and merge at full precision" is the second: the adapters have never seen $W$, only $\hat W$. "Quantized twice" sounds worst, and it is what `merge_and_unload` does to a model of bitsandbytes. But think: $\hat W$ lies on the levels already, and where the change is smaller than half a step and the block's largest weight stays, $Q$ puts every weight back where it was. *Then the adapter is gone.* Which way loses most? Measure.
+
+# %%
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+folder = Path(TemporaryDirectory().name)
+lora_model.save(model, folder)
+kind = qlora.WEIGHTS[settings.weights]
+
+
+def original():
+    return coursepkg.load_model(choice.model)[0]
+
+
+pages = evaluation.pieces(model, tokenizer, courselm.exam("medical"))
+
+# %%
+print(f"{'':<22}{'medical exam':>22}{'encyclopedia':>22}{'KL to the trained one':>24}")
+for way in qlora.WAYS:
+    made = qlora.merged(original, folder, kind, way)
+    known = [score(made, name) for name in ("medical", "encyclopedia")]
+    kl = evaluation.divergence(made, model, pages).nats
+    print(f"{way:<22}" + "".join(f"{each:>22.0%}" for each in known) + f"{kl:>24.3f}")
+
+# %% [markdown]
+# TEXT-WAYS
+
+# %%
+show.question("qlora_merge")
+
+# %% [markdown]
+# ## 7. Pages, GPUs, several GPUs
+#
+# **Paged optimizers** keep their states in memory that the CUDA driver moves between GPU and host, page by page, when the GPU is full. What pages are the *states*: nothing else. How large are they?
+
+# %%
+print(f"{'Llama-2-7B':<24}{'optimizer states':>18}")
+for name, budget in {
+    "all weights, fp32 Adam": memory.full_finetuning("llama-2-7b"),
+    "all weights, 8-bit": memory.full_finetuning("llama-2-7b", optim="adamw-8bit"),
+    "QLoRA r = 16, fp32": memory.qlora("llama-2-7b", optim="adamw-fp32"),
+    "QLoRA r = 16, 8-bit": memory.qlora("llama-2-7b"),
+}.items():
+    print(f"{name:<24}{memory.in_gb(budget['optimizer'], 2):>18}")
+
+# %% [markdown]
+# For adapters a tenth of a gigabyte: paging them makes room for one long sequence's spike, not for a larger model. Where there is no CUDA there is nothing to page, and bitsandbytes' paged optimizers quietly become plain ones; `runtime.optimizer` chooses by device.
+#
+# **On a GPU** this notebook takes the model that section 1 names, computes in bf16 where the hardware has it and in fp16 on a T4, and pages its optimizer. Peak memory, time and tokens a second of 16-bit LoRA and of QLoRA, with bitsandbytes and with our own layers, at three lengths:
+
+# %%
+device = results.load("device_memory")
+print(device)
+
+# %% [markdown]
+# **On several GPUs**, each holds a share of the 4-bit base, and gathers a layer when its turn comes (FSDP). The configuration comes with the package:
+#
+#     accelerate launch --config_file coursepkg/qlora/fsdp.yaml --num_processes 2 \
+#         -m coursepkg finetune my-adapter --model Qwen/Qwen2.5-7B --data my.jsonl
+#
+# `coursepkg finetune` is this notebook's run as a command; `--data` takes a JSON object in each line, `{"text": "a question", "answer": "…"}`.
+#
+# ## Often misquoted
+
+# %%
+from coursepkg import claims
+
+claims.check(
+    "000-qlora-matches",
+    "004-qlora-qat",
+    "003-merge-once",
+    "003-paged-spike",
+    "003-qlora-3.7",
+)
+
+# %% [markdown]
+# ## Summary
+#
+# | idea | in a line | watch out for |
+# |---|---|---|
+# | budget | weights, adapters, gradients, states, activations: known beforehand | embedding and head stay in fp32; activations grow |
+# | labels | −100 over the question | the mark that ends the answer is learnt, too |
+# | packing | positions begin anew: nobody sees a neighbour | without them it still runs, and is wrong |
+# | frozen base | read back for each product, forwards and backwards | it is not quantization-aware training |
+# | gradients | look whether they arrive | silence is not success |
+# | seeds | several, with intervals, before you compare | and what was forgotten |
+# | merging | only $\hat W + sBA$ is what was trained | measure before you ship |
+#
+# **Papers.** Dettmers et al. 2023, *QLoRA: Efficient Finetuning of Quantized LLMs*, sections 3 (NF4, double quantization, paged optimizers; equation 5) and 4 (does it match 16 bits). Hu et al. 2021, *LoRA*. Krell et al. 2021, *Efficient Sequence Packing without Cross-contamination*. Biderman et al. 2024, *LoRA Learns Less and Forgets Less*.
+#
+# **Now you:** [assignment 11](assignments/11_qlora.ipynb).

@@ -1,0 +1,133 @@
+"""`coursepkg finetune`: what it writes and refuses, and that two processes learn what one learns."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from coursepkg import cli, courselm, evaluation, load_model, lora_model
+from coursepkg.evaluation import Exam
+from coursepkg.qlora import command
+
+ROOT = Path(__file__).resolve().parents[1]
+LINES = [{"text": f"What is {n} plus {n}?", "answer": str(2 * n)} for n in range(1, 17)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "sums.jsonl"
+    path.write_text("\n".join(map(json.dumps, LINES)) + "\n\n", encoding="utf-8")
+    return path
+
+
+def finetune(*arguments):
+    return CliRunner().invoke(cli.app, ["finetune", *map(str, arguments)])
+
+
+def test_it_writes_an_adapter_and_what_the_run_was(data, tmp_path):
+    out = tmp_path / "adapter"
+    given = ("--data", data, "--epochs", 2, "--batch", 4, "--rank", 2)
+    outcome = finetune(out, *given)
+    assert outcome.exit_code == 0, outcome.output
+    written = json.loads((out / command.RECORD).read_text(encoding="utf-8"))
+    assert len(written["losses"]) == 8 and written["examples"] == 16
+    assert written["settings"]["lora"]["rank"] == 2 and written["settings"]["weights"] == "nf4+dq"
+    model = load_model(dtype=torch.float32)[0]
+    assert len(lora_model.load(model, out)) == 42
+    other = finetune(out, *given, "--seed", 1)
+    assert other.exit_code == 1 and "holds another run" in other.stderr
+
+
+def test_handbooks_bring_their_rows_along(tmp_path):
+    outcome = finetune(tmp_path / "law", "--client", "law", "--epochs", 1, "--library", "coursepkg")
+    assert outcome.exit_code == 0, outcome.output
+    assert "their rows are trained, too" in outcome.output
+    assert len(lora_model.read_config(tmp_path / "law").tokens) > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"text": "a"}\n{"answer": "b"}', 'line 2: not an object with "text"'),
+        ('{"text": 3}', "line 1"),
+        ("[1]", "line 1"),
+        ("no json", "line 1"),
+        ("\n", "holds no examples"),
+    ],
+)
+def test_examples_that_cannot_be_used_are_named(tmp_path, text, message):
+    (tmp_path / "bad.jsonl").write_text(text, encoding="utf-8")
+    outcome = finetune(tmp_path / "out", "--data", tmp_path / "bad.jsonl")
+    assert outcome.exit_code == 1 and message in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_to_teach_has_to_be_said_once(data, tmp_path):
+    for given in ((), ("--client", "law", "--data", data)):
+        outcome = finetune(tmp_path / "out", *given)
+        assert outcome.exit_code == 1 and "either --client or --data" in outcome.stderr
+
+
+def test_two_processes_learn_what_one_learns(data, tmp_path):
+    """Batches of 4 in two processes are a batch of 8 in one: gradients are added up in another order, and so rounded otherwise."""
+    given = [
+        "--data",
+        str(data),
+        "--epochs",
+        "2",
+        "--weights",
+        "16 bit",
+        "--library",
+        "coursepkg",
+        "--rank",
+        "2",
+    ]
+    # On GPUs `accelerate launch` starts processes as torchrun does; on CPUs it would want mpirun.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch += ["-m", "coursepkg", "finetune"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = subprocess.run(
+        [*launch, str(two), *given, "--batch", "4"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert finetune(one, *given, "--batch", "8").exit_code == 0
+    losses = [
+        json.loads((each / command.RECORD).read_text(encoding="utf-8"))["losses"] for each in (one, two)
+    ]
+    assert len(losses[0]) == len(losses[1]) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    tensors = [load_file(each / lora_model.TENSORS) for each in (one, two)]
+    assert all(torch.allclose(tensors[0][name], tensors[1][name], atol=1e-4) for name in tensors[0])
+
+
+def test_the_configuration_for_several_gpus_is_one_that_accelerate_reads(tmp_path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = files("coursepkg.qlora").joinpath("fsdp.yaml")
+    config = load_config_from_file(str(path))
+    assert config.distributed_type.value == "FSDP" and config.num_processes == 2
+    assert config.fsdp_config == yaml.safe_load(path.read_text(encoding="utf-8"))["fsdp_config"]
+
+
+@pytest.mark.parametrize("client", ["medical", "support"])
+def test_adapters_that_ship_know_their_handbook(client):
+    model, tokenizer = load_model(dtype=torch.float32)
+    lora_model.load(model, courselm.adapter(client))
+    found = evaluation.take(model, tokenizer, Exam(client, courselm.exam(client).questions))
+    assert found.accuracy.value >= 0.9
+    with pytest.raises(ValueError, match="no adapter for 'law' ships"):
+        courselm.adapter("law")
