@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -136,6 +137,23 @@ def spectra() -> Iterator[dict[str, Any]]:
         yield {"table": "truncated", "rank": rank} | scores(model, tokenizer, (CLIENT, "encyclopedia"))
 
 
+def merging() -> Iterator[dict[str, Any]]:
+    """Each seed's adapter, trained beside each kind of 4-bit base, and merged in each way: exams, and KL to what was trained."""
+    for seed in SEEDS[:3]:
+        for kind in ("nf4+dq", "int4"):
+            model, tokenizer, _ = trained(replace(SETTINGS, weights=kind, seed=seed))
+            pieces = evaluation.pieces(model, tokenizer, courselm.exam(CLIENT))
+            with TemporaryDirectory() as folder:
+                lora_model.save(model, folder)
+                for way in qlora.WAYS:
+                    made = qlora.merged(
+                        lambda: load_model(dtype=torch.float32)[0], folder, qlora.WEIGHTS[kind], way
+                    )
+                    row = {"table": "merging", "name": way, "weights": kind, "seed": seed}
+                    row["kl"] = numbers(evaluation.divergence(made, model, pieces).nats)
+                    yield row | scores(made, tokenizer, (CLIENT, "encyclopedia"))
+
+
 def numbers(interval: evaluation.Interval) -> list[float]:
     return [round(each, 4) for each in (interval.value, interval.low, interval.high)]
 
@@ -184,6 +202,10 @@ def main() -> None:
     if not given.seeds and (given.table is None or "spectra" in given.table):
         rows = [row for row in rows if row["table"] not in ("spectra", "truncated")]
         for row in spectra():
+            add(row)
+    if not given.seeds and (given.table is None or "merging" in given.table):
+        rows = [row for row in rows if row["table"] != "merging"]
+        for row in merging():
             add(row)
 
 

@@ -24,7 +24,8 @@ def lessons(client: str, epochs: int, seed: int = 0) -> Iterator[list[Document]]
 def adapter(client: str) -> Path:
     """The folder of an adapter that ships with the course and knows a client's handbook: "medical" or "support". In peft's format.
 
-    Made by `coursepkg finetune FOLDER --client CLIENT --weights "16 bit" --library coursepkg --rank 8 --alpha 16 --no-checkpointing`, rounded to fp16. Raises
+    Made by `coursepkg finetune FOLDER --client CLIENT --weights "16 bit" --library coursepkg --rank 8 --alpha 16 --no-checkpointing --length 64` (for "support" with
+    `--epochs 45`), rounded to fp16. Raises
     ValueError for another name.
     """
     folder = Path(__file__).with_name("adapters") / client

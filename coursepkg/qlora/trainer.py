@@ -48,8 +48,6 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
         save_strategy="steps" if settings.save_every else "no",
         save_steps=settings.save_every or 500,
         save_total_limit=2,
-        eval_strategy="steps" if settings.evaluate_every else "no",
-        eval_steps=settings.evaluate_every,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -113,6 +111,8 @@ class LoraTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loss on what is held out, and what `examine` says."""
+        if self.evaluations and self.evaluations[-1]["step"] == self.state.global_step:
+            return {}  # the trainer asks once more when the epoch ends
         found = {"step": self.state.global_step}
         if self.eval_dataset is not None:
             found["loss"] = super().evaluate(*args, **kwargs)["eval_loss"]
@@ -163,7 +163,8 @@ def _set_random(state: Any) -> None:
 
 
 class _Watch(TrainerCallback):
-    """Notes where a step begins, whether it is in the middle of changing weights, and, in the first, whether gradients arrive."""
+    """Says when to evaluate; notes where a step begins, whether it is in the middle of changing weights, and, in the first, whether
+    gradients arrive."""
 
     def __init__(self, trainer: LoraTrainer) -> None:
         self.trainer = trainer
@@ -171,6 +172,11 @@ class _Watch(TrainerCallback):
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.trainer._random = _get_random()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        every = self.trainer.settings.evaluate_every
+        if every and (state.global_step % every == 0 or state.global_step == state.max_steps):
+            control.should_evaluate = True
 
     def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         if not self.seen and (silent := lora_model.without_gradient(self.trainer.model)):
