@@ -142,7 +142,7 @@ def merging() -> Iterator[dict[str, Any]]:
     for seed in SEEDS[:3]:
         for kind in ("nf4+dq", "int4"):
             model, tokenizer, _ = trained(replace(SETTINGS, weights=kind, seed=seed))
-            pieces = evaluation.pieces(model, tokenizer, courselm.exam(CLIENT))
+            pieces = evaluation.documents(tokenizer, courselm.exam(CLIENT).texts)
             with TemporaryDirectory() as folder:
                 lora_model.save(model, folder)
                 for way in qlora.WAYS:

@@ -311,15 +311,6 @@ print("bf16: 0.5 + 0.001 =", (torch.tensor(0.5, dtype=torch.bfloat16) + torch.te
 import copy
 
 
-def kl(model, other, rows):
-    """Mean KL divergence of the predicted tokens' distributions, in nats."""
-    batch = qlora.collate(rows)
-    seen = batch.pop("labels")[:, 1:] != -100
-    with torch.no_grad():
-        p, q = (each(**batch).logits.log_softmax(-1)[:, :-1] for each in (model, other))
-    return (p.exp() * (p - q)).sum(-1)[seen].mean().item()
-
-
 def rounded(model, dtype):
     """The same model with the adapted layers' weights rounded to a dtype; sums are still made in fp32."""
     for each in lora_model.layers(model).values():
@@ -328,6 +319,7 @@ def rounded(model, dtype):
 
 
 # %%
+pages = evaluation.documents(tokenizer, courselm.exam("law").texts)
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     beside = rounded(copy.deepcopy(model), dtype)
     merged = copy.deepcopy(beside)
@@ -339,7 +331,7 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     ]
     same = sum((one == other).sum() for one, other in pairs) / sum(one.numel() for one, _ in pairs)
     print(
-        f"{str(dtype)[6:]:<9} merging left {same:>5.1%} of the weights as they were, KL {kl(beside, merged, rows[:96]):.0e}, "
+        f"{str(dtype)[6:]:<9} merging left {same:>5.1%} of the weights as they were, KL {evaluation.divergence(merged, beside, pages).nats.value:.0e}, "
         f"law exam beside {score(beside, 'law').value:.1%}, merged {score(merged, 'law').value:.1%}"
     )
 

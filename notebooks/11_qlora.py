@@ -302,7 +302,7 @@ def original():
     return coursepkg.load_model(choice.model)[0]
 
 
-pages = evaluation.pieces(model, tokenizer, courselm.exam("medical"))
+pages = evaluation.documents(tokenizer, courselm.exam("medical").texts)
 
 # %%
 print(f"{'':<22}{'medical exam':>22}{'encyclopedia':>22}{'KL to the trained one':>24}")
