@@ -22,7 +22,7 @@ SPEED = (
 
 def main() -> int:
     status = subprocess.run([sys.executable, *SPEED, str(HERE / "test_speed.py")], cwd=HERE.parent).returncode
-    for name in ("benchmarks.quantize", "benchmarks.course_lm"):
+    for name in ("benchmarks.quantize", "benchmarks.course_lm", "benchmarks.step"):
         status |= subprocess.run([sys.executable, "-m", name], cwd=HERE.parent).returncode
     if runtime.device().type != "cuda":
         print("No CUDA device: its memory was not measured, and the results of lecture 01 stay as they are.")

@@ -10,7 +10,7 @@ Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
 
 import coursepkg.qlora.hushed  # noqa: F401
 from coursepkg.chat import Document
-from coursepkg.qlora.base import adapt, load, load_base
+from coursepkg.qlora.base import adapt, load, load_base, loading
 from coursepkg.qlora.examples import collate, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.measuring import measured, predicted
@@ -37,6 +37,7 @@ __all__ = [
     "finetune",
     "load",
     "load_base",
+    "loading",
     "lower",
     "measured",
     "mend",

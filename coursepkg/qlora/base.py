@@ -27,8 +27,19 @@ def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
 
 def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
     """The model that `adapt` is to be given, and its tokenizer: stored in 4 bits already where bitsandbytes does that."""
-    given = _bitsandbytes(settings) if settings.library == "peft" and WEIGHTS[settings.weights] else {}
-    return load_model(name, **given, **hub)
+    return load_model(name, **loading(settings), **hub)
+
+
+def loading(settings: Settings) -> dict[str, Any]:
+    """What `from_pretrained` is to be given: the device and its dtype, and how bitsandbytes is to store the base, where it is to."""
+    where = runtime.device()
+    given: dict[str, Any] = {"dtype": runtime.dtype(where).dtype}
+    if settings.library == "peft" and WEIGHTS[settings.weights]:
+        given["quantization_config"] = _bitsandbytes(settings, given["dtype"])
+    if where.type != "cpu":
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        given["device_map"] = None if is_sharded() else {"": local if where.type == "cuda" else where}
+    return given
 
 
 def adapt(model: Any, settings: Settings) -> Any:
@@ -64,14 +75,11 @@ def is_sharded() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
 
 
-def _bitsandbytes(settings: Settings) -> dict[str, Any]:
-    """What `from_pretrained` is given for a base in 4 bits."""
+def _bitsandbytes(settings: Settings, dtype: torch.dtype) -> Any:
     from transformers import BitsAndBytesConfig
 
-    where = runtime.device()
-    dtype = runtime.dtype(where).dtype
     kind, _, double = settings.weights.partition("+")
-    quantization = BitsAndBytesConfig(
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=kind,
         bnb_4bit_use_double_quant=double == "dq",
@@ -79,10 +87,6 @@ def _bitsandbytes(settings: Settings) -> dict[str, Any]:
         # FSDP shards tensors of one floating-point dtype only, so the codes travel as if they were that.
         bnb_4bit_quant_storage=dtype if is_sharded() else torch.uint8,
     )
-    given: dict[str, Any] = {"quantization_config": quantization, "dtype": dtype}
-    if "LOCAL_RANK" in os.environ and where.type == "cuda":
-        given["device_map"] = None if is_sharded() else {"": int(os.environ["LOCAL_RANK"])}
-    return given
 
 
 def _with_peft(model: Any, settings: Settings, quantized: bool) -> Any:

@@ -30,7 +30,7 @@ class RankExplorer(Explorer):
     def kept(self) -> float:
         """The share of the change's square sum that it holds."""
         squares = self.values.square()
-        return (squares[: self.rank.value].sum() / squares.sum()).item()
+        return (squares[: self.rank.value].sum() / squares.sum()).item() if squares.any() else 1.0
 
     def figure(self) -> Figure:
         made, axes = figure(9.4, 3.0, columns=4)
