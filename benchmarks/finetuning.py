@@ -126,7 +126,9 @@ def spectra() -> Iterator[dict[str, Any]]:
     model, tokenizer, _ = trained(FULL)
     parts = {}
     for name, layer in surgery.linears(model):
-        left, values, right = torch.linalg.svd(layer.weight.detach() - base.get_submodule(name).weight)
+        left, values, right = torch.linalg.svd(
+            layer.weight.detach() - base.get_submodule(name).weight, full_matrices=False
+        )
         parts[name] = left, values, right
         given = [float(f"{value:.4g}") for value in values.tolist()]
         yield {"table": "spectra", "name": name, "shape": list(layer.weight.shape), "values": given}

@@ -130,11 +130,14 @@ for rank in (1, 4, 16, 64):
 scores = [(row["rank"], intervals.Interval(*row["medical"])) for row in cut]
 show.show(
     show.lora_plots.spectra(layers, scores),
-    alt="ALT-SPECTRA",
+    alt="Left: share of a change in its first r directions, from 20 to 45 % at r = 1 over 65 to 90 % at 16 to 100 %, by kind of layer; k and v rise fastest. Right: exam over r: 67 % with no layer changed, 90 % at rank 1, 92 % at 16, 93 % at 64 and beyond.",
 )
 
 # %% [markdown]
-# TEXT-SPECTRA
+# Look at both panels. **The change itself is not of low rank**: 16 of 64 or 256 directions hold between 63 and 93 % of its square sum. But *what it does* is: cut every layer to a single direction, and 90 % of the questions are still answered rightly; with 16 directions 92 %, with all 93 %. The rest of the change is there, and hardly
+# does anything. ("Intrinsic dimension" means this: how few directions are enough, not how many there are.)
+#
+# One thing is odd. With *no* layer changed the exam is at 67 %. What has learnt is the embedding, which full finetuning trains too and which was kept here. Why that helps so much, you find out in section 4.
 
 # ### What if?
 #
@@ -166,10 +169,10 @@ from coursepkg import evaluation
 from coursepkg.evaluation import Exam
 
 
-def score(model, name):
-    """The share of an exam's questions that a model answers rightly."""
-    exam = courselm.exam(name)
-    return evaluation.take(model, tokenizer, Exam(name, exam.questions)).accuracy
+def score(model, name, count=192):
+    """The share of an exam's first questions that a model answers rightly."""
+    exam = Exam(name, courselm.exam(name).questions[:count])
+    return evaluation.take(model, tokenizer, exam).accuracy
 
 
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
@@ -177,7 +180,7 @@ questions = [d for epoch in courselm.lessons("law", epochs=20) for d in epoch if
 print(len(questions), "questions, for example:", questions[0].text, "|", questions[0].answer)
 print(f"law exam before: {score(model, 'law'):.1%}; chance is 25 %")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 from dataclasses import replace
 
 plain = qlora.Settings(
@@ -222,7 +225,7 @@ print(f"the nearest other row: cosine {near[list(unread)].min():.4f} and more; f
 everything = torch.arange(len(near))
 show.show(
     show.lora_plots.alike({"all tokens": near[everything], "of the handbook, read in training": near[read], "of the handbook, never read": near[list(unread)]}),
-    alt="Cosine to the nearest other row: tokens of the handbook that were read in training lie between 0.3 and 0.8; those never read are all at 1.0; "
+    alt="Cosine to the nearest other row: tokens of the handbook that were read in training lie between 0.3 and 0.9; those never read are all at 1.0; "
     "of all tokens half are at 1.0.",
 )
 
@@ -249,18 +252,21 @@ given = settings(unread)
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
 model = qlora.adapt(model, given)
 print(f"trained: {lora_model.trainable(model):,} of {model.num_parameters():,} numbers, {256 * len(unread):,} of them rows")
+# %% tags=["nbval-ignore-output"]
 run = qlora.finetune(model, tokenizer, questions, given)
-print(f"loss {run.losses[0]:.1f}, after 40 steps {run.losses[39]:.1f}, after {len(run.losses)} steps {run.losses[-1]:.2f}")
+print(f"loss {run.losses[0]:.1f}, after 40 steps {run.losses[39]:.1f}, after {len(run.losses)} steps {run.losses[-1]:.1f}")
 law = score(model, "law")
 print(f"law exam: {law.value:.0%}")
 assert law.value >= 0.85
 
 # %% [markdown]
-# TEXT-LEARNS
+# From a loss of 0.7 after 40 steps, where the other stood at 4.7, to nine in ten right. The same rank, the same layers, the same rate: only 129 rows of the embedding more, 7 % of what is trained.
+#
+# (Two things were not obvious. The rows learn ten times as fast as the adapters, 0.03 against 0.003: they have far to go. And the order counts: the lessons ask each fact once in an epoch.)
 #
 # The change that it made in one layer, taken apart. A product of 16 directions has rank 16; do all of them count?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 delta = model.model.layers[3].mlp.down_proj.delta("default")
 values = torch.linalg.svdvals(delta)
 print("singular values:", [round(v, 1) for v in values[:18].tolist()])
@@ -269,7 +275,7 @@ show.RankExplorer(delta)
 # %% [markdown]
 # ## 6. Rank, α, and layers
 #
-# **α** only scales: $s = \alpha / r$. With AdamW, whose steps do not depend on the size of gradients, a larger $s$ lets the same step of $B$ change the weights more, as a higher learning rate would. So if you change $r$ and keep α, you change the scale too. Two ways to sweep the rank, measured on the medical exam with two seeds each:
+# **α** only scales: $s = \alpha / r$. With AdamW, whose steps do not depend on the size of gradients, a larger $s$ lets the same step of $B$ change the weights more, as a higher learning rate would. So if you change $r$ and keep α, you change the scale too. Two ways to sweep the rank, measured on the medical exam:
 
 # %%
 lines = {}
@@ -283,12 +289,13 @@ for name, points in lines.items():
     print(name, [f"r={rank}: {value.value:.0%}" for rank, value in points])
 
 # %%
-show.show(show.lora_plots.ranks(lines), alt="ALT-RANKS")
+show.show(show.lora_plots.ranks(lines), alt="Exam over rank from 1 to 64 for α = 16 and α = r: all points lie between 94 and 98 %, and their intervals overlap.")
 
 # %% [markdown]
-# TEXT-RANKS
+# **On this task the rank hardly matters**: rank 1, with a sixteenth of the parameters, is where rank 16 is, and rank 64 is not worse. The intervals are three points wide to each side, and it is one seed: nothing here is a difference. That fits section 3, and it is a small, uniform task: 96 facts. Do not carry "rank 1 is enough" to yours; carry the way to find out.
+# With a scale of 16 at rank 1 (α = 16) the encyclopedia fell to 82 %, with a scale of 1 (α = r) it stayed at 94 %: **a larger scale forgets more**, as a larger rate does.
 #
-# Kalajdzievski (2023) divides by $\sqrt r$ instead of $r$, so that the size of $s\,BA$ neither grows nor shrinks with the rank: `LoraConfig(rank_stabilized=True)`. Which **layers** to adapt? Rank 16, two seeds:
+# Kalajdzievski (2023) divides by $\sqrt r$ instead of $r$, so that the size of $s\,BA$ neither grows nor shrinks with the rank: `LoraConfig(rank_stabilized=True)`. Which **layers** to adapt? Rank 16:
 
 # %%
 for name in ("q, v", "attention", "MLP", "all"):
@@ -298,7 +305,7 @@ for name in ("q, v", "attention", "MLP", "all"):
     print(f"{name:<10} {found[0]['trainable']:>8,} trained   exam {intervals.mean(right.numpy()):.1%}   held-out loss {loss:.2f}")
 
 # %% [markdown]
-# TEXT-LAYERS
+# q and v alone, as in the first paper, are behind; the MLP alone is not behind all. That is what QLoRA's authors found: what counts is to adapt all layers, or at least enough of them, more than the rank (their section 4, "default LoRA hyperparameters do not match 16-bit performance").
 #
 # ## 7. Merging
 #
@@ -318,7 +325,7 @@ def rounded(model, dtype):
     return model
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 pages = evaluation.documents(tokenizer, courselm.exam("law").texts)
 for dtype in (torch.float32, torch.float16, torch.bfloat16):
     beside = rounded(copy.deepcopy(model), dtype)
@@ -331,12 +338,12 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
     ]
     same = sum((one == other).sum() for one, other in pairs) / sum(one.numel() for one, _ in pairs)
     print(
-        f"{str(dtype)[6:]:<9} merging left {same:>5.1%} of the weights as they were, KL {evaluation.divergence(merged, beside, pages).nats.value:.0e}, "
-        f"law exam beside {score(beside, 'law').value:.1%}, merged {score(merged, 'law').value:.1%}"
+        f"{str(dtype)[6:]:<9} as before: {same:>5.1%} of the weights; KL {max(0, evaluation.divergence(merged, beside, pages).nats.value):.5f} nats"
     )
 
 # %% [markdown]
-# TEXT-MERGE
+# In fp32 the merged model is the other one. In bf16 every thirtieth weight stayed exactly as it was, since its change was less than half a step, and all others were rounded; and KL is 0.00002 nats. So merging in 16 bits rounds, and here it does no harm: the adapter's changes are large beside a step of bf16. After a short training with a small rate they are not. Compute the KL,
+# as here, before you throw the adapter away. And `unmerge` subtracts what was rounded: in 16 bits the weight does not come back exactly. Keep the base.
 
 # %%
 show.question("lora_merge")
@@ -360,14 +367,14 @@ for client in ("medical", "support"):
 base = memory.weight_bytes(courselm.checkpoint.folder(), "fp16")
 print(f"the base: {base} bytes, fp16")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
 for client, place in {"law": folder, "medical": courselm.adapter("medical"), "support": courselm.adapter("support")}.items():
     lora_model.load(model, place, client)
 print(f"{'active':<10}" + "".join(f"{client:>10}" for client in courselm.CLIENTS))
 for active in (None, *courselm.CLIENTS):
     lora_model.activate(model, *([active] if active else []))
-    found = [score(model, client).value for client in courselm.CLIENTS]
+    found = [score(model, client, 96).value for client in courselm.CLIENTS]
     print(f"{active or 'the base':<10}" + "".join(f"{each:>10.0%}" for each in found))
 
 # %% [markdown]
@@ -375,16 +382,16 @@ for active in (None, *courselm.CLIENTS):
 #
 # Without adapters the model is the base again, to the bit. What of the encyclopedia, which the base knows? An adapter that is active has its say there, too:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 asked = courselm.exam("encyclopedia")
-some = Exam("facts", tuple(each for each in asked.questions if each.category == "facts")[:300])
+some = Exam("facts", tuple(each for each in asked.questions if each.category == "facts")[:200])
 for active in (None, *courselm.CLIENTS):
     lora_model.activate(model, *([active] if active else []))
     known = evaluation.take(model, tokenizer, some).accuracy
-    print(f"{active or 'the base':<10}{known.value:>7.0%} of 300 facts of the encyclopedia")
+    print(f"{active or 'the base':<10}{known.value:>7.0%} of {len(some.questions)} facts of the encyclopedia")
 
 # %% [markdown]
-# TEXT-FORGOT
+# The base knew them all. An adapter knows nothing of what it must not disturb, and is added to every token: between six and twelve points are lost while it is active. That is still little beside full finetuning, which forgot a quarter of the encyclopedia for the same handbook (lecture 11).
 #
 # ## Often misquoted
 

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from coursepkg import lora_model, runtime
+from coursepkg.qlora.bar import Bar
 from coursepkg.qlora.examples import Row, collate
 from coursepkg.qlora.settings import Settings
 
@@ -80,7 +79,7 @@ class LoraTrainer(Trainer):
             train_dataset=list(rows),
             eval_dataset=list(held_out) or None,
             data_collator=collate,
-            callbacks=[_Watch(self), *([_Bar()] if progress else [])],
+            callbacks=[_Watch(self), *([Bar()] if progress else [])],
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -188,26 +187,3 @@ class _Watch(TrainerCallback):
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.trainer.is_updating = False
-
-
-class _Bar(TrainerCallback):
-    """A progress bar that is gone when the run has ended."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not state.is_world_process_zero:
-            return
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
-        self.bar.start()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero and "loss" in (logs or {}):
-            self.bar.update(self.task, completed=state.global_step, description=f"loss {logs['loss']:.3f}")
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        if hasattr(self, "bar"):
-            self.bar.stop()
