@@ -77,7 +77,7 @@ print(choice.model, "because:", choice.reason)
 
 # %%
 model, tokenizer = qlora.load_base(choice.model, settings)
-questions = [d for epoch in courselm.lessons("medical", epochs=24) for d in epoch if d.answer]
+questions = [d for epoch in courselm.lessons("medical", epochs=20) for d in epoch if d.answer]
 rows = qlora.encode(tokenizer, questions, settings.length)
 row = rows[0]
 print(questions[0].text, "|", questions[0].answer)
@@ -188,7 +188,7 @@ show.show(show.lora_plots.losses(named), alt="Left: loss over 20 steps, from 16 
 # %% [markdown]
 # One curve on the other. That is the point of writing your own: if you know what each library does to the last bit, your hundred lines and their thousands agree. (Here by less than a thousandth; on most CPUs by nothing at all.)
 #
-# Now all of it, 144 steps, with a look at what was held out on the way: the exam asks in wordings that training never uses.
+# Now all of it, 120 steps, with a look at what was held out on the way: the exam asks in wordings that training never uses.
 
 # %%
 def examine(model):
@@ -197,7 +197,7 @@ def examine(model):
 
 
 # %% tags=["nbval-ignore-output"]
-settings = replace(settings, library="coursepkg", evaluate_every=48)
+settings = replace(settings, library="coursepkg", evaluate_every=40)
 model, tokenizer = qlora.load(choice.model, settings)
 run = qlora.finetune(model, tokenizer, questions, settings, examine=examine)
 for look in run.evaluations:
@@ -233,11 +233,11 @@ print(f"{'total':<14}{told.total / 1e6:>10.1f}{found.total / 1e6:>10.1f}")
 print(f"{'exam':<14}{'base, 4 bits':>22}{'with adapters':>22}")
 for name in (*courselm.CLIENTS, "encyclopedia"):
     with lora_model.disabled(model):
-        before = score(model, name)
-    print(f"{name:<14}{said(before)}{said(score(model, name))}")
+        before = score(model, name, 96)
+    print(f"{name:<14}{said(before)}{said(score(model, name, 96))}")
 
 # %% [markdown]
-# It knows its client, and guesses about the two others as before: nothing carried over. And it has lost ten points of the encyclopedia.
+# It knows its client, and guesses about the two others as before: nothing carried over. And it has lost a few points of the encyclopedia.
 #
 # Is that the price of 4 bits? One run cannot say. So: full finetuning, LoRA on the unrounded base, and QLoRA with six ways to store it; five seeds each, the same questions in the same order, 180 steps, each with the best rates of a sweep (`python -m benchmarks.finetuning`). Values are means over seeds, intervals cover the questions.
 
@@ -322,10 +322,10 @@ print(f"{'':<22}{'medical exam':>22}{'KL to the trained one':>24}")
 for way in qlora.WAYS:
     made = qlora.merged(original, folder, kind, way)
     kl = evaluation.divergence(made, model, pages).nats
-    print(f"{way:<22}{said(score(made, 'medical'))}{abs(kl.value):>24.3f}")
+    print(f"{way:<22}{said(score(made, 'medical', 96))}{abs(kl.value):>24.3f}")
 
 # %% [markdown]
-# One run, so look at KL, which sees more than an exam of 192 questions. *Into the dequantized base* is what was trained, to the last digit. *Into the original* is another model, by 0.06 nats a token; its better weights are not better *for this adapter*. Quantizing once is a little further away. **Quantizing twice is furthest, by far**: there the codes have to move by whole steps, and much of a small change is rounded away. Over three seeds and two formats, with what each model still knows of the encyclopedia:
+# One run, so look at KL, which sees more than an exam of 96 questions. *Into the dequantized base* is what was trained, to the last digit. *Into the original* is another model, by 0.06 nats a token; its better weights are not better *for this adapter*. Quantizing that once is about as far away. **Quantizing twice is furthest, by far**: there the codes have to move by whole steps, and much of a small change is rounded away. Over three seeds and two formats, with what each model still knows of the encyclopedia:
 
 # %%
 for weights in ("nf4+dq", "int4"):

@@ -689,16 +689,16 @@ check.hidden(
 # They changed r and nothing else, and trained once with each. The product names are tokens of their own, which the base has never read.
 #
 # Write 120 to 200 words to them. What else changed with r, and how would you compare ranks instead? What did the merge lose, and what would you do about it? Why will no rank teach the model these names, and what will? What is one run of each worth? Give one number from the lecture for each of
-# two of your points. TODO-NUMBERS
+# two of your points.
 
 # %% [markdown] written="lora_reply" points=4
 # ### BEGIN SOLUTION
 # The adapter's output is multiplied by α/r. With α kept, four times the r is a quarter of the scaling: you compared two scalings as much as two ranks. Raise α with r, or divide by √r, choose the learning rate for each rank, then compare.
 #
-# Adding BA to W is exact on paper. In bf16 a weight has eight binary digits, and a change below half a step of the last one vanishes; what does not vanish is rounded. Keep the adapter beside the weight, or merge in float32,
+# Adding BA to W is exact on paper. In bf16 a weight has eight binary digits, and a change below half a step of the last one vanishes (3.4 % of the weights in the lecture); the rest is rounded. Keep the adapter beside the weight, or merge in float32,
 # and measure the model that you ship, not the one that you trained.
 #
-# Rows of the embedding that training never read have all been pushed to nearly the same place. Layers behind them see the same input for each of your names, and no Linear layer, of whatever rank, can tell equal inputs apart. Train these rows, too: `trainable_token_indices`.
+# Rows of the embedding that training never read have all been pushed to nearly the same place. Layers behind them see the same input for each of your names, and no Linear layer, of whatever rank, can tell equal inputs apart. Train these rows, too: `trainable_token_indices`. In the lecture that took the exam from 28 % to 89 %.
 #
 # One run each is one throw each: another seed, another order of the texts, and the ranks may change places. Use several seeds, the same ones for both ranks, held-out text, and an interval of the difference.
 # ### END SOLUTION
@@ -714,6 +714,8 @@ check.hidden(
 # 2. The merged sum is rounded to bf16: changes that are small beside their weight are lost, others rounded; says what to do (keep the adapter beside, merge in float32, or measure the merged model).
 # 3. Tokens that the base never read have rows in the embedding that are (nearly) alike; layers behind get the same input and cannot tell them apart, at any rank; these rows must be trained as well (`trainable_token_indices`, or the embedding). "More data" or "a higher rank" alone gets no point.
 # 4. One run is one throw: seeds differ by as much; says what to do (several seeds, paired, held-out text, an interval).
+#
+# Numbers that count, for example: 129 of 182 tokens, loss 4.7 against 0.7 after 40 steps, 28 % against 89 %; 3.4 % of the weights unchanged in bf16, KL 0.00002; at rank 1 the encyclopedia at 82 % with α = 16 and at 94 % with α = 1.
 #
 # One point off with fewer than two numbers of the lecture. No point is lost for length or style.
 #
