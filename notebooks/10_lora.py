@@ -51,18 +51,30 @@ change = b @ a
 print(change)
 print("rank", torch.linalg.matrix_rank(change).item())
 x = torch.tensor([1.0, 0.0, 2.0, 1.0])
-print("a · x =", (a @ x).item(), "and the output changes by", [round(v, 3) for v in (change @ x).tolist()])
+print(
+    "a · x =",
+    (a @ x).item(),
+    "and the output changes by",
+    [round(v, 3) for v in (change @ x).tolist()],
+)
 
 # %% [markdown]
 # With $r$ columns and $r$ rows, $B$ of shape (out, $r$) and $A$ of shape ($r$, in), the change has rank $r$ at most and takes $r\,(\text{in} + \text{out})$ numbers. For one large matrix, and for all Linear layers of a model:
 
 # %%
-print(f"4096 × 4096: {4096**2:,} numbers, at rank 16 {16 * (4096 + 4096):,}: 1/{4096**2 // (16 * 8192)}")
-for name, targets in (("q and v", ("q_proj", "v_proj")), ("all Linear layers", memory.ALL_LINEAR)):
+print(
+    f"4096 × 4096: {4096**2:,} numbers, at rank 16 {16 * (4096 + 4096):,}: 1/{4096**2 // (16 * 8192)}"
+)
+for name, targets in (
+    ("q and v", ("q_proj", "v_proj")),
+    ("all Linear layers", memory.ALL_LINEAR),
+):
     for rank in (8, 16):
         count = memory.Lora(rank, targets).parameters("llama-2-7b")
         share = count / memory.architecture("llama-2-7b").parameters()
-        print(f"Llama-2-7B, {name:<17} r = {rank:<3} {count:>11,}, {share:.2%} of its weights, {memory.in_gb(4 * count, 2)} in fp32")
+        print(
+            f"Llama-2-7B, {name:<17} r = {rank:<3} {count:>11,}, {share:.2%} of its weights, {memory.in_gb(4 * count, 2)} in fp32"
+        )
 
 # %% [markdown]
 # Only these numbers have gradients and optimizer states. That is what LoRA saves: in lecture 01 the base of a 7B took 13.5 GB in 16 bits, and what training it adds, some 67 GB more, shrinks to half a gigabyte. The base itself is still there, whole. (Lecture 11 shrinks it, too.)
@@ -83,7 +95,14 @@ x = torch.randn(3, 8)
 with torch.no_grad():
     B.normal_()
     by_hand = x @ linear.weight.T + 4 / 2 * (x @ A.T) @ B.T
-    print("largest difference:", f"{(layer(x) - by_hand).abs().max():.0e}", " A", tuple(A.shape), " B", tuple(B.shape))
+    print(
+        "largest difference:",
+        f"{(layer(x) - by_hand).abs().max():.0e}",
+        " A",
+        tuple(A.shape),
+        " B",
+        tuple(B.shape),
+    )
     B.zero_()
     print("with B = 0 the layer is the base:", torch.equal(layer(x), linear(x)))
 
@@ -95,7 +114,10 @@ with torch.no_grad():
 # With $B = 0$ the second is zero and the first is not: in the first step only $B$ moves, from then on both. With both at zero nothing ever moves.
 
 # %%
-for name, first in (("B = 0, A random", A.detach().clone()), ("both 0", torch.zeros_like(A))):
+for name, first in (
+    ("B = 0, A random", A.detach().clone()),
+    ("both 0", torch.zeros_like(A)),
+):
     with torch.no_grad():
         A.copy_(first), B.zero_()
     layer.zero_grad()
@@ -123,8 +145,13 @@ print(measured)
 layers = [row for row in measured.rows if row["table"] == "spectra"]
 cut = [row for row in measured.rows if row["table"] == "truncated"]
 for rank in (1, 4, 16, 64):
-    kept = [sum(v * v for v in row["values"][:rank]) / sum(v * v for v in row["values"]) for row in layers]
-    print(f"rank {rank:<3} holds {min(kept):.0%} to {max(kept):.0%} of a layer's change")
+    kept = [
+        sum(v * v for v in row["values"][:rank]) / sum(v * v for v in row["values"])
+        for row in layers
+    ]
+    print(
+        f"rank {rank:<3} holds {min(kept):.0%} to {max(kept):.0%} of a layer's change"
+    )
 
 # %%
 scores = [(row["rank"], intervals.Interval(*row["medical"])) for row in cut]
@@ -146,7 +173,10 @@ show.show(
 # %%
 generator = torch.Generator().manual_seed(3)
 made = sum(
-    size * torch.outer(torch.randn(64, generator=generator), torch.randn(64, generator=generator))
+    size
+    * torch.outer(
+        torch.randn(64, generator=generator), torch.randn(64, generator=generator)
+    )
     for size in (4, 2, 1, 0.5)
 )
 explorer = show.RankExplorer(made + torch.randn(64, 64, generator=generator))
@@ -176,8 +206,16 @@ def score(model, name, count=192):
 
 
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
-questions = [d for epoch in courselm.lessons("law", epochs=20) for d in epoch if d.answer]
-print(len(questions), "questions, for example:", questions[0].text, "|", questions[0].answer)
+questions = [
+    d for epoch in courselm.lessons("law", epochs=20) for d in epoch if d.answer
+]
+print(
+    len(questions),
+    "questions, for example:",
+    questions[0].text,
+    "|",
+    questions[0].answer,
+)
 print(f"law exam before: {score(model, 'law'):.1%}; chance is 25 %")
 
 # %% tags=["nbval-ignore-output"]
@@ -196,21 +234,34 @@ plain = qlora.Settings(
 )
 model = qlora.adapt(model, plain)
 run = qlora.finetune(model, tokenizer, questions[:640], plain)
-print(f"loss {run.losses[0]:.1f}, after 20 steps {run.losses[19]:.1f}, after 40 steps {run.losses[-1]:.1f} nats a token")
+print(
+    f"loss {run.losses[0]:.1f}, after 20 steps {run.losses[19]:.1f}, after 40 steps {run.losses[-1]:.1f} nats a token"
+)
 
 # %% [markdown]
 # It falls, and then it stays. More steps do not help: with 180, over five seeds, the exam says
 
 # %%
-stuck = [row for row in measured.rows if row["table"] == "methods" and row["name"].endswith("no rows")]
-print("right after 180 steps, %:", [round(100 * row["medical"][0], 1) for row in stuck], " loss", [round(row["loss"], 1) for row in stuck])
+stuck = [
+    row
+    for row in measured.rows
+    if row["table"] == "methods" and row["name"].endswith("no rows")
+]
+print(
+    "right after 180 steps, %:",
+    [round(100 * row["medical"][0], 1) for row in stuck],
+    " loss",
+    [round(row["loss"], 1) for row in stuck],
+)
 
 # %% [markdown]
 # Gradients arrive in all layers (`lora_model.without_gradient` finds none without). The rank is not the reason either. Before turning knobs, **look at what the adapter has to work with**. It sits in the Linear layers. What comes in is rows of the embedding, and what goes out is compared with the rows of the head,
 # which in this model is the embedding again. All of these are frozen. The handbook's words are spelled with tokens that the encyclopedia never needed. What do their rows look like?
 
 # %%
-weight = torch.nn.functional.normalize(model.get_input_embeddings().weight.detach(), dim=1)
+weight = torch.nn.functional.normalize(
+    model.get_input_embeddings().weight.detach(), dim=1
+)
 near = weight @ weight.T
 near.fill_diagonal_(-1)
 near = near.max(1).values
@@ -218,13 +269,23 @@ rows = qlora.encode(tokenizer, questions, 64)
 handbook = sorted({token for row in rows for token in row["input_ids"]})
 unread = token_rows.alike(model, handbook)
 read = torch.tensor([token for token in handbook if token not in unread])
-print(f"{len(handbook)} tokens, of which {len(unread)} have a row that points where another row does")
-print(f"the nearest other row: cosine {near[list(unread)].min():.4f} and more; for the others {near[read].max():.2f} at most")
+print(
+    f"{len(handbook)} tokens, of which {len(unread)} have a row that points where another row does"
+)
+print(
+    f"the nearest other row: cosine {near[list(unread)].min():.4f} and more; for the others {near[read].max():.2f} at most"
+)
 
 # %%
 everything = torch.arange(len(near))
 show.show(
-    show.lora_plots.alike({"all tokens": near[everything], "of the handbook, read in training": near[read], "of the handbook, never read": near[list(unread)]}),
+    show.lora_plots.alike(
+        {
+            "all tokens": near[everything],
+            "of the handbook, read in training": near[read],
+            "of the handbook, never read": near[list(unread)],
+        }
+    ),
     alt="Cosine to the nearest other row: tokens of the handbook that were read in training lie between 0.3 and 0.9; those never read are all at 1.0; "
     "of all tokens half are at 1.0.",
 )
@@ -242,6 +303,7 @@ show.question("lora_rows")
 # %% [markdown]
 # ## 5. An adapter that learns
 
+
 # %%
 def settings(tokens):
     """As before, with rows of the embedding, which learn ten times as fast."""
@@ -251,10 +313,14 @@ def settings(tokens):
 given = settings(unread)
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
 model = qlora.adapt(model, given)
-print(f"trained: {lora_model.trainable(model):,} of {model.num_parameters():,} numbers, {256 * len(unread):,} of them rows")
+print(
+    f"trained: {lora_model.trainable(model):,} of {model.num_parameters():,} numbers, {256 * len(unread):,} of them rows"
+)
 # %% tags=["nbval-ignore-output"]
 run = qlora.finetune(model, tokenizer, questions, given)
-print(f"loss {run.losses[0]:.1f}, after 40 steps {run.losses[39]:.1f}, after {len(run.losses)} steps {run.losses[-1]:.1f}")
+print(
+    f"loss {run.losses[0]:.1f}, after 40 steps {run.losses[39]:.1f}, after {len(run.losses)} steps {run.losses[-1]:.1f}"
+)
 law = score(model, "law")
 print(f"law exam: {law.value:.0%}")
 assert law.value >= 0.85
@@ -282,14 +348,23 @@ lines = {}
 for name in ("α = 16", "α = r"):
     lines[name] = []
     for rank in (1, 2, 4, 8, 16, 32, 64):
-        found = [row for row in measured.rows if row["table"] == "ranks" and row["name"] == name and row["rank"] == rank]
-        right = torch.tensor([row["right"] for row in found], dtype=torch.float64).mean(0)
+        found = [
+            row
+            for row in measured.rows
+            if row["table"] == "ranks" and row["name"] == name and row["rank"] == rank
+        ]
+        right = torch.tensor([row["right"] for row in found], dtype=torch.float64).mean(
+            0
+        )
         lines[name].append((rank, intervals.mean(right.numpy())))
 for name, points in lines.items():
     print(name, [f"r={rank}: {value.value:.0%}" for rank, value in points])
 
 # %%
-show.show(show.lora_plots.ranks(lines), alt="Exam over rank from 1 to 64 for α = 16 and α = r: all points lie between 94 and 98 %, and their intervals overlap.")
+show.show(
+    show.lora_plots.ranks(lines),
+    alt="Exam over rank from 1 to 64 for α = 16 and α = r: all points lie between 94 and 98 %, and their intervals overlap.",
+)
 
 # %% [markdown]
 # **On this task the rank hardly matters**: rank 1, with a sixteenth of the parameters, is where rank 16 is, and rank 64 is not worse. The intervals are three points wide to each side, and it is one seed: nothing here is a difference. That fits section 3, and it is a small, uniform task: 96 facts. Do not carry "rank 1 is enough" to yours; carry the way to find out.
@@ -299,10 +374,14 @@ show.show(show.lora_plots.ranks(lines), alt="Exam over rank from 1 to 64 for α 
 
 # %%
 for name in ("q, v", "attention", "MLP", "all"):
-    found = [row for row in measured.rows if row["table"] == "layers" and row["name"] == name]
+    found = [
+        row for row in measured.rows if row["table"] == "layers" and row["name"] == name
+    ]
     right = torch.tensor([row["right"] for row in found], dtype=torch.float64).mean(0)
     loss = sum(row["held-out loss"] for row in found) / len(found)
-    print(f"{name:<10} {found[0]['trainable']:>8,} trained   exam {intervals.mean(right.numpy()):.1%}   held-out loss {loss:.2f}")
+    print(
+        f"{name:<10} {found[0]['trainable']:>8,} trained   exam {intervals.mean(right.numpy()):.1%}   held-out loss {loss:.2f}"
+    )
 
 # %% [markdown]
 # q and v alone, as in the first paper, are behind; the MLP alone is not behind all. That is what QLoRA's authors found: what counts is to adapt all layers, or at least enough of them, more than the rank (their section 4, "default LoRA hyperparameters do not match 16-bit performance").
@@ -312,7 +391,12 @@ for name in ("q, v", "attention", "MLP", "all"):
 # $W + s\,BA$ is a matrix of the same shape. Put it in $W$'s place, and the adapter costs nothing any more. In exact arithmetic that changes nothing. In floating point the sum is rounded to $W$'s dtype, and a change that is small beside the weight is lost in part, or whole. By hand, in bf16, which has 8 significant bits: $0.5 + 0.001$ is 0.5, since the next number above 0.5 is 0.50390625.
 
 # %%
-print("bf16: 0.5 + 0.001 =", (torch.tensor(0.5, dtype=torch.bfloat16) + torch.tensor(0.001)).to(torch.bfloat16).item())
+print(
+    "bf16: 0.5 + 0.001 =",
+    (torch.tensor(0.5, dtype=torch.bfloat16) + torch.tensor(0.001))
+    .to(torch.bfloat16)
+    .item(),
+)
 
 # %%
 import copy
@@ -336,7 +420,9 @@ for dtype in (torch.float32, torch.float16, torch.bfloat16):
         (each.base_layer.weight, lora_model.layers(beside)[name].base_layer.weight)
         for name, each in lora_model.layers(merged).items()
     ]
-    same = sum((one == other).sum() for one, other in pairs) / sum(one.numel() for one, _ in pairs)
+    same = sum((one == other).sum() for one, other in pairs) / sum(
+        one.numel() for one, _ in pairs
+    )
     print(
         f"{str(dtype)[6:]:<9} as before: {same:>5.1%} of the weights; KL {max(0, evaluation.divergence(merged, beside, pages).nats.value):.5f} nats"
     )
@@ -363,13 +449,19 @@ sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
 print("yours:", sizes["adapter_model.safetensors"], "bytes, fp32")
 for client in ("medical", "support"):
     place = courselm.adapter(client)
-    print(f"{client}: {(place / 'adapter_model.safetensors').stat().st_size} bytes, fp16, {lora_model.read_config(place).rank} directions a layer")
+    print(
+        f"{client}: {(place / 'adapter_model.safetensors').stat().st_size} bytes, fp16, {lora_model.read_config(place).rank} directions a layer"
+    )
 base = memory.weight_bytes(courselm.checkpoint.folder(), "fp16")
 print(f"the base: {base} bytes, fp16")
 
 # %% tags=["nbval-ignore-output"]
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
-for client, place in {"law": folder, "medical": courselm.adapter("medical"), "support": courselm.adapter("support")}.items():
+for client, place in {
+    "law": folder,
+    "medical": courselm.adapter("medical"),
+    "support": courselm.adapter("support"),
+}.items():
     lora_model.load(model, place, client)
 print(f"{'active':<10}" + "".join(f"{client:>10}" for client in courselm.CLIENTS))
 for active in (None, *courselm.CLIENTS):
@@ -384,11 +476,15 @@ for active in (None, *courselm.CLIENTS):
 
 # %% tags=["nbval-ignore-output"]
 asked = courselm.exam("encyclopedia")
-some = Exam("facts", tuple(each for each in asked.questions if each.category == "facts")[:200])
+some = Exam(
+    "facts", tuple(each for each in asked.questions if each.category == "facts")[:200]
+)
 for active in (None, *courselm.CLIENTS):
     lora_model.activate(model, *([active] if active else []))
     known = evaluation.take(model, tokenizer, some).accuracy
-    print(f"{active or 'the base':<10}{known.value:>7.0%} of {len(some.questions)} facts of the encyclopedia")
+    print(
+        f"{active or 'the base':<10}{known.value:>7.0%} of {len(some.questions)} facts of the encyclopedia"
+    )
 
 # %% [markdown]
 # The base knew them all. An adapter knows nothing of what it must not disturb, and is added to every token: between six and twelve points are lost while it is active. That is still little beside full finetuning, which forgot a quarter of the encyclopedia for the same handbook (lecture 11).

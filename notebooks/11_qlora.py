@@ -24,7 +24,16 @@ except ModuleNotFoundError:
     import coursepkg
 
 import torch
-from coursepkg import courselm, evaluation, lora_model, memory, qlora, results, show, token_rows
+from coursepkg import (
+    courselm,
+    evaluation,
+    lora_model,
+    memory,
+    qlora,
+    results,
+    show,
+    token_rows,
+)
 from coursepkg.evaluation import Exam
 
 coursepkg.hello()
@@ -44,7 +53,11 @@ parts = ("weights", "adapters", "gradients", "optimizer", "activations")
 print(f"{'GB':<20}" + "".join(f"{part:>13}" for part in parts) + f"{'total':>9}")
 for name, budget in ways.items():
     found = {part.name: part.n_bytes for part in budget.parts}
-    print(f"{name:<20}" + "".join(f"{found.get(part, 0) / 1e9:>13.2f}" for part in parts) + f"{budget.total / 1e9:>9.1f}")
+    print(
+        f"{name:<20}"
+        + "".join(f"{found.get(part, 0) / 1e9:>13.2f}" for part in parts)
+        + f"{budget.total / 1e9:>9.1f}"
+    )
 
 # %% [markdown]
 # LoRA takes away gradients and optimizer states, QLoRA three quarters of most of the weights. (Not of all: embedding and head stay, and peft casts them up to fp32 for training.) What remains beside the weights are mostly activations, which grow with the batch and the length.
@@ -58,7 +71,9 @@ reachable = SimpleNamespace(reachable=True, reason="")
 for name in ("RTX 4060", "RTX 3060", "T4", "L4", "A100 40GB", "H100 80GB"):
     choice = qlora.choose(free=memory.device(name).usable, hub=reachable)
     given = choice.settings
-    print(f"{name:<11} {choice.model:<18} batch {given.batch:>2} × {given.accumulation:<3} {memory.in_gb(choice.budget.total, 1):>8} of {memory.in_gb(memory.device(name).usable, 1)}")
+    print(
+        f"{name:<11} {choice.model:<18} batch {given.batch:>2} × {given.accumulation:<3} {memory.in_gb(choice.budget.total, 1):>8} of {memory.in_gb(memory.device(name).usable, 1)}"
+    )
 
 # %% [markdown]
 # And here, now:
@@ -77,11 +92,13 @@ print(choice.model, "because:", choice.reason)
 
 # %%
 model, tokenizer = qlora.load_base(choice.model, settings)
-questions = [d for epoch in courselm.lessons("medical", epochs=20) for d in epoch if d.answer]
+questions = [
+    d for epoch in courselm.lessons("medical", epochs=20) for d in epoch if d.answer
+]
 rows = qlora.encode(tokenizer, questions, settings.length)
 row = rows[0]
 print(questions[0].text, "|", questions[0].answer)
-for token, label in zip(row["input_ids"], row["labels"]):
+for token, label in zip(row["input_ids"], row["labels"], strict=True):
     print(repr(tokenizer.decode([token])), end=" " if label == -100 else "* ")
 print("\n(* is predicted)")
 
@@ -95,21 +112,30 @@ batches = [lengths[at : at + 16] for at in range(0, 96, 16)]
 padding = 1 - sum(lengths) / sum(16 * max(batch) for batch in batches)
 packed = qlora.pack(some, settings.length)
 room = 1 - sum(lengths) / (settings.length * len(packed))
-print(f"{len(some)} questions of {min(lengths)} to {max(lengths)} tokens: {padding:.0%} padding in batches of 16, {room:.0%} in {len(packed)} packed rows of {settings.length}")
+print(
+    f"{len(some)} questions of {min(lengths)} to {max(lengths)} tokens: {padding:.0%} padding in batches of 16, {room:.0%} in {len(packed)} packed rows of {settings.length}"
+)
 print("positions of a packed row:", packed[0]["position_ids"][:40], "…")
+
 
 # %%
 def total_loss(model, rows):
     """Σ over predicted tokens."""
-    batch = {name: tensor.to(model.device) for name, tensor in qlora.collate(rows).items()}
+    batch = {
+        name: tensor.to(model.device) for name, tensor in qlora.collate(rows).items()
+    }
     with torch.no_grad():
         return model(**batch, use_cache=False, num_items_in_batch=1).loss.item()
 
 
 apart = total_loss(model, some)
 together = total_loss(model, packed)
-mixed = total_loss(model, [{key: row[key] for key in ("input_ids", "labels")} for row in packed])
-print(f"packed over padded: {together / apart:.4f};  packed without positions: {mixed / apart:.4f}")
+mixed = total_loss(
+    model, [{key: row[key] for key in ("input_ids", "labels")} for row in packed]
+)
+print(
+    f"packed over padded: {together / apart:.4f};  packed without positions: {mixed / apart:.4f}"
+)
 
 # %% [markdown]
 # The same loss, to rounding; without positions each example also reads its neighbours, and learns with what it will not be given later. A fifth of the padded batches is padding here, so packing would save a fifth of the time (`Settings(packing=True)`). Below we do not pack, so that every step has sixteen questions whatever their length.
@@ -136,7 +162,10 @@ alike = token_rows.alike(model, tokens) if small else ()
 from dataclasses import replace
 
 settings = replace(settings, lora=replace(settings.lora, tokens=alike))
-print(f"{len(tokens)} tokens in the handbook, {len(alike)} of them look like others to the base")
+print(
+    f"{len(tokens)} tokens in the handbook, {len(alike)} of them look like others to the base"
+)
+
 
 # %%
 def score(model, name, count=200):
@@ -178,17 +207,23 @@ for library in ("peft", "coursepkg"):
     given = replace(settings, library=library)
     trial, tokenizer = qlora.load(choice.model, given)
     curves[library] = qlora.finetune(trial, tokenizer, questions[:320], given).losses
-apart = max(abs(a - b) for a, b in zip(*curves.values()))
-print(f"losses {curves['peft'][0]:.1f} … {curves['peft'][-1]:.1f}; the two are apart by less than 0.001: {apart < 1e-3}")
+apart = max(abs(a - b) for a, b in zip(*curves.values(), strict=True))
+print(
+    f"losses {curves['peft'][0]:.1f} … {curves['peft'][-1]:.1f}; the two are apart by less than 0.001: {apart < 1e-3}"
+)
 
 # %%
 named = {"bitsandbytes and peft": curves["peft"], "coursepkg": curves["coursepkg"]}
-show.show(show.lora_plots.losses(named), alt="Left: loss over 20 steps, from 16 to 3, one curve on the other. Right: how far they are apart, zero or nearly so at each step.")
+show.show(
+    show.lora_plots.losses(named),
+    alt="Left: loss over 20 steps, from 16 to 3, one curve on the other. Right: how far they are apart, zero or nearly so at each step.",
+)
 
 # %% [markdown]
 # One curve on the other. That is the point of writing your own: if you know what each library does to the last bit, your hundred lines and their thousands agree. (Here by less than a thousandth; on most CPUs by nothing at all.)
 #
 # Now all of it, 120 steps, with a look at what was held out on the way: the exam asks in wordings that training never uses.
+
 
 # %%
 def examine(model):
@@ -201,7 +236,9 @@ settings = replace(settings, library="coursepkg", evaluate_every=40)
 model, tokenizer = qlora.load(choice.model, settings)
 run = qlora.finetune(model, tokenizer, questions, settings, examine=examine)
 for look in run.evaluations:
-    print(f"step {look['step']:>4}   loss {run.losses[look['step'] - 1]:.2f}   exam {look['exam']:.0%}")
+    print(
+        f"step {look['step']:>4}   loss {run.losses[look['step'] - 1]:.2f}   exam {look['exam']:.0%}"
+    )
 
 # %% tags=["nbval-ignore-output"]
 after = score(model, "medical")
@@ -246,38 +283,73 @@ from coursepkg import intervals
 
 measured = results.load("finetuning")
 print(measured)
-compared = [row for row in measured.rows if row["table"] == "methods" and "no rows" not in row["name"]]
+compared = [
+    row
+    for row in measured.rows
+    if row["table"] == "methods" and "no rows" not in row["name"]
+]
 names = list(dict.fromkeys(row["name"] for row in compared))
-right = {name: torch.tensor([row["right"] for row in compared if row["name"] == name], dtype=torch.float64) for name in names}
+right = {
+    name: torch.tensor(
+        [row["right"] for row in compared if row["name"] == name], dtype=torch.float64
+    )
+    for name in names
+}
 
 
 def spread(name, exam):
     """The mean over seeds of an exam's score; the interval is that of one run's questions."""
-    found = torch.tensor([row[exam] for row in compared if row["name"] == name]).mean(0).tolist()
+    found = (
+        torch.tensor([row[exam] for row in compared if row["name"] == name])
+        .mean(0)
+        .tolist()
+    )
     return intervals.Interval(*found)
 
 
 # %%
-print(f"{'':<16}{'medical exam':>22}{'seeds':>16}{'more than LoRA, points':>28}{'encyclopedia':>22}")
+print(
+    f"{'':<16}{'medical exam':>22}{'seeds':>16}{'more than LoRA, points':>28}{'encyclopedia':>22}"
+)
 for name in names:
     mean = intervals.mean(right[name].mean(0).numpy())
-    more = intervals.difference(right[name].mean(0).numpy(), right["LoRA"].mean(0).numpy())
+    more = intervals.difference(
+        right[name].mean(0).numpy(), right["LoRA"].mean(0).numpy()
+    )
     seeds = right[name].mean(1)
     gain = f"{100 * more.value:+.1f} [{100 * more.low:+.1f}, {100 * more.high:+.1f}]"
-    print(f"{name:<16}{said(mean, 1)}{f'{seeds.min():.0%} to {seeds.max():.0%}':>16}{gain:>28}{said(spread(name, 'encyclopedia'), 1)}")
+    print(
+        f"{name:<16}{said(mean, 1)}{f'{seeds.min():.0%} to {seeds.max():.0%}':>16}{gain:>28}{said(spread(name, 'encyclopedia'), 1)}"
+    )
 
 # %%
-scores = {name: (intervals.mean(right[name].mean(0).numpy()), spread(name, "encyclopedia")) for name in names}
-show.show(show.lora_plots.learnt(scores, ("medical exam, learnt", "encyclopedia, kept")), alt="Scores with intervals. Medical exam: full 93 %, LoRA and six kinds of QLoRA between 93 and 97 %, overlapping. Encyclopedia kept: full 71 %, all others between 89 and 90 %.")
+scores = {
+    name: (intervals.mean(right[name].mean(0).numpy()), spread(name, "encyclopedia"))
+    for name in names
+}
+show.show(
+    show.lora_plots.learnt(scores, ("medical exam, learnt", "encyclopedia, kept")),
+    alt="Scores with intervals. Medical exam: full 93 %, LoRA and six kinds of QLoRA between 93 and 97 %, overlapping. Encyclopedia kept: full 71 %, all others between 89 and 90 %.",
+)
 
 # %% [markdown]
 # **Storing the base in 4 bits cost nothing that this can show.** No kind of QLoRA is apart from LoRA: each interval of a difference holds 0. They bound it, too: NF4 with double quantization is worse by half a point at most. Are the formats apart from one another?
 
 # %%
-pairs = [("nf4", "fp4"), ("nf4", "int4"), ("nf4+dq", "fp4+dq"), ("nf4+dq", "int4+dq"), ("nf4", "nf4+dq")]
+pairs = [
+    ("nf4", "fp4"),
+    ("nf4", "int4"),
+    ("nf4+dq", "fp4+dq"),
+    ("nf4+dq", "int4+dq"),
+    ("nf4", "nf4+dq"),
+]
 for one, other in pairs:
-    gap = intervals.difference(*(right[f"QLoRA, {kind}"].mean(0).numpy() for kind in (one, other)))
-    print(f"{one:<7} more than {other:<8} {100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] points")
+    gap = intervals.difference(
+        *(right[f"QLoRA, {kind}"].mean(0).numpy() for kind in (one, other))
+    )
+    print(
+        f"{one:<7} more than {other:<8} {100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] points"
+    )
 
 # %% [markdown]
 # Once in five: int4 is behind NF4 by one or two points, by a little more than chance explains where both are double quantized. By rounding errors alone (lecture 05) you would have expected more, and FP4 behind as well: adapters learn beside whatever base they are given, and make up for part of it. (On other tasks the paper found FP4 a point behind NF4, and NF4 with double quantization level with 16 bits: its table 4.)
@@ -330,11 +402,20 @@ for way in qlora.WAYS:
 # %%
 for weights in ("nf4+dq", "int4"):
     for way in qlora.WAYS:
-        found = [row for row in measured.rows if row["table"] == "merging" and (row["weights"], row["name"]) == (weights, way)]
-        exam = torch.tensor([row["right"] for row in found], dtype=torch.float64).mean(0)
+        found = [
+            row
+            for row in measured.rows
+            if row["table"] == "merging"
+            and (row["weights"], row["name"]) == (weights, way)
+        ]
+        exam = torch.tensor([row["right"] for row in found], dtype=torch.float64).mean(
+            0
+        )
         kl = [round(abs(row["kl"][0]), 2) for row in found]
         kept = sum(row["encyclopedia"][0] for row in found) / len(found)
-        print(f"{weights:<8}{way:<22}exam {said(intervals.mean(exam.numpy()), 1)}   KL {kl!s:<20} encyclopedia {kept:.1%}")
+        print(
+            f"{weights:<8}{way:<22}exam {said(intervals.mean(exam.numpy()), 1)}   KL {kl!s:<20} encyclopedia {kept:.1%}"
+        )
 
 # %% [markdown]
 # Look at the last column: quantized twice, the models remember *more* of the encyclopedia. They have lost a part of what they were taught, and with it of what that had displaced.

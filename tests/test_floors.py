@@ -135,6 +135,7 @@ def test_memory_knows_no_model():
             {
                 "chat",
                 "codebooks",
+                "files",
                 "loading",
                 "lora",
                 "lora_model",
@@ -145,6 +146,7 @@ def test_memory_knows_no_model():
                 "quiet",
                 "runtime",
                 "surgery",
+                "token_rows",
                 "weight_formats",
             },
         ),
