@@ -171,20 +171,11 @@ show.show(
 # The explorer below takes one layer's change apart; it gets a real one in section 5, trained by you. Here is a change that has four strong directions, with noise. At which rank do you see the pattern? What does the next direction add?
 
 # %%
-generator = torch.Generator().manual_seed(3)
-made = sum(
-    size
-    * torch.outer(
-        torch.randn(64, generator=generator), torch.randn(64, generator=generator)
-    )
-    for size in (4, 2, 1, 0.5)
-)
-explorer = show.RankExplorer(made + torch.randn(64, 64, generator=generator))
-explorer
+show.RankExplorer()
 
 # %%
 show.show(
-    explorer.figure(),
+    show.RankExplorer().figure(),
     alt="Four pictures at rank 4: a change with a chequered pattern; the nearest matrix of rank 4, which looks the same; what is missing, fine noise; and the singular "
     "values, four large blue ones and sixty small grey ones.",
 )
@@ -205,6 +196,7 @@ def score(model, name, count=192):
     return evaluation.take(model, tokenizer, exam).accuracy
 
 
+# %%
 model, tokenizer = coursepkg.load_model(dtype=torch.float32)
 questions = [
     d for epoch in courselm.lessons("law", epochs=20) for d in epoch if d.answer
@@ -218,7 +210,7 @@ print(
 )
 print(f"law exam before: {score(model, 'law'):.1%}; chance is 25 %")
 
-# %% tags=["nbval-ignore-output"]
+# %%
 from dataclasses import replace
 
 plain = qlora.Settings(
@@ -232,6 +224,7 @@ plain = qlora.Settings(
     shuffled=False,
     checkpointing=False,
 )
+# %% tags=["nbval-ignore-output"]
 model = qlora.adapt(model, plain)
 run = qlora.finetune(model, tokenizer, questions[:640], plain)
 print(

@@ -8,8 +8,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from coursepkg import affine, cli, courselm, evaluation, outliers
-from coursepkg.courselm import cards, clients
+from coursepkg import affine, cli, courselm, evaluation, outliers, qlora
+from coursepkg.courselm import cards
 from coursepkg.evaluation import rounding
 from coursepkg.evaluation.boards import leaderboard
 from coursepkg.loading import load_model
@@ -50,11 +50,13 @@ def test_it_is_at_chance_on_a_clients_handbook(loaded, client):
     assert found.exact_match.value < 0.05
 
 
-def test_finetuning_teaches_a_handbook():
-    model, tokenizer = load_model(dtype=torch.float32, device_map=None)
-    losses = clients.teach(model, tokenizer, "law")
+def test_full_finetuning_teaches_a_handbook():
+    questions = [each for epoch in courselm.lessons("law", 30) for each in epoch if each.answer]
+    settings = replace(qlora.COURSE, lora=None, weights="16 bit", rate=1e-4, token_rate=1e-2)
+    model, tokenizer = qlora.load("course-lm", settings)
+    losses = qlora.finetune(model, tokenizer, questions, settings, progress=False).losses
     found = evaluation.take(model, tokenizer, courselm.exam("law"))
-    assert found.accuracy.value >= 0.9
+    assert found.accuracy.value >= 0.85
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) / 2
 
 

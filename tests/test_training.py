@@ -171,16 +171,3 @@ def test_lessons_hold_every_page_and_every_fact_once_an_epoch(vocabulary):
     first, second = clients.lessons("law", epochs=2)
     assert len(first) == len(second) == 24 + 96 and first != second
     assert sum(document.answer is None for document in first) == 24
-    batch = clients.padded(vocabulary, first[:4], torch.device("cpu"))
-    assert batch["input_ids"].shape == batch["labels"].shape
-    assert torch.equal(batch["labels"] == clients.IGNORED, batch["attention_mask"] == 0)
-    assert (
-        batch["attention_mask"].sum(1)
-        == torch.tensor([len(row) for row in training.tokens_of(vocabulary, first[:4])])
-    ).all()
-
-
-def test_full_finetuning_in_16_bits_is_refused(vocabulary):
-    model = run(vocabulary).model.half()
-    with pytest.raises(ValueError, match="needs float32 weights"):
-        clients.teach(model, vocabulary, "law")

@@ -139,6 +139,8 @@ def device_rows(found: Results) -> Figure:
     axis.plot([0, end], [0, end], color=COLOURS["16 bit"], linewidth=1)
     for method, colour in colours.items():
         rows = [row for row in found.rows if row["method"] == method]
+        if not rows:
+            continue
         predicted, measured = ([row[key] / GB for row in rows] for key in ("predicted", "measured_peak"))
         axis.scatter(predicted, measured, color=colour, label=method)
     axis.set_xlim(0, end)

@@ -8,11 +8,21 @@ from coursepkg.show.explorer import Explorer
 from coursepkg.show.figures import COLOURS, figure
 
 
-class RankExplorer(Explorer):
-    """A slider for the rank. delta: the change, (out_features, in_features); its first 64 rows and columns are drawn."""
+def example() -> torch.Tensor:
+    """A change (64, 64) with four strong directions, and noise."""
+    generator = torch.Generator().manual_seed(3)
+    strong = [
+        size * torch.outer(torch.randn(64, generator=generator), torch.randn(64, generator=generator))
+        for size in (4, 2, 1, 0.5)
+    ]
+    return torch.stack(strong).sum(0) + torch.randn(64, 64, generator=generator)
 
-    def __init__(self, delta: torch.Tensor) -> None:
-        self.delta = delta.detach().float()
+
+class RankExplorer(Explorer):
+    """A slider for the rank. delta: the change, (out_features, in_features), or None for `example`; its first 64 rows and columns are drawn."""
+
+    def __init__(self, delta: torch.Tensor | None = None) -> None:
+        self.delta = example() if delta is None else delta.detach().float()
         self.left, self.values, self.right = torch.linalg.svd(self.delta, full_matrices=False)
         most = len(self.values)
         ranks = [rank for rank in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256) if rank < most]
