@@ -5,7 +5,7 @@ import gc
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -155,13 +155,20 @@ def finetune(
     dropout: Annotated[
         float, typer.Option(help="Share of an adapter's inputs that a step leaves out.")
     ] = 0.0,
-    epochs: Annotated[int, typer.Option(help="How often all examples are read.")] = 30,
+    epochs: Annotated[
+        int | None, typer.Option(help="How often all examples are read. Default: 3, of a handbook 30.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Examples read at once, on each device.")] = 16,
     accumulation: Annotated[int, typer.Option(help="Such batches to a step.")] = 1,
     length: Annotated[int, typer.Option(help="Tokens of an example at most.")] = 256,
     packing: Annotated[bool, typer.Option(help="Several short examples in one row.")] = False,
-    rate: Annotated[float, typer.Option(help="Of learning.")] = 3e-3,
-    token_rate: Annotated[float, typer.Option(help="Of learning, for rows of the embedding.")] = 3e-2,
+    rate: Annotated[
+        float | None, typer.Option(help="Of learning. Default: 2e-4, on the course LM 3e-3.")
+    ] = None,
+    token_rate: Annotated[
+        float | None,
+        typer.Option(help="Of learning, for rows of the embedding. Default: ten times the rate."),
+    ] = None,
     rows: Annotated[
         bool, typer.Option(help="Train the rows of tokens that the base cannot tell apart.")
     ] = True,
@@ -175,22 +182,26 @@ def finetune(
 
     On several GPUs: accelerate launch --config_file FILE -m coursepkg finetune …, with the FILE that the README names.
     """
-    from coursepkg import courselm
-    from coursepkg.loading import ModelNotFound
+    from coursepkg import courselm, qlora
+    from coursepkg.loading import COURSE_LM, ModelNotFound
     from coursepkg.lora import LoraConfig
-    from coursepkg.qlora import Settings, command
+    from coursepkg.qlora import OutOfMemory, command
+    from coursepkg.qlora.trainer import NoGradient
 
     if (client is None) == (data is None):
         typer.echo("give either --client or --data", err=True)
         raise typer.Exit(1)
     try:
+        recipe = qlora.COURSE if model == COURSE_LM else qlora.HUB
+        epochs = epochs or (30 if data is None else 3)
         if data is None:
             documents = [
                 each for epoch in courselm.lessons(client, epochs, seed) for each in epoch if each.answer
             ]
         else:
             documents = command.read(data)
-        settings = Settings(
+        settings = replace(
+            recipe,
             lora=LoraConfig(rank=rank, alpha=alpha, dropout=dropout),
             weights=weights,
             library=library,
@@ -200,15 +211,14 @@ def finetune(
             packing=packing,
             epochs=1 if data is None else epochs,
             shuffled=data is not None,
-            rate=rate,
-            token_rate=token_rate,
-            clip=1.0,
+            rate=rate or recipe.rate,
+            token_rate=token_rate or 10 * (rate or recipe.rate),
             checkpointing=checkpointing,
             save_every=save_every,
             seed=seed,
         )
         command.train(model, documents, settings, output, rows, say=typer.echo)
-    except (ModelNotFound, RuntimeError, ValueError, FloatingPointError) as error:
+    except (ModelNotFound, OutOfMemory, NoGradient, ValueError, FloatingPointError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{output}: the adapter, for peft or coursepkg.lora_model, and {command.RECORD}")

@@ -35,9 +35,9 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def documents():
-    """24 questions and 4 pages."""
+    """23 questions and 4 pages: seven steps of four, the last of which is not whole."""
     lessons = next(courselm.lessons("law", 1))
-    return [each for each in lessons if each.answer][:24] + [each for each in lessons if not each.answer][:4]
+    return [each for each in lessons if each.answer][:23] + [each for each in lessons if not each.answer][:4]
 
 
 def finetuned(settings, documents, **given):
@@ -143,6 +143,47 @@ def test_checkpointing_and_accumulation_change_no_loss(library, documents):
     assert again == pytest.approx(whole, rel=1e-5)
 
 
+def test_a_first_step_that_overflows_is_not_taken_for_one_without_gradients(documents, monkeypatch):
+    """In fp16 the first scaled gradients may be infinite; clipped by an infinite norm, all of them are 0."""
+    clip, calls = qlora.trainer.LoraTrainer._clip_grad_norm, []
+
+    def overflowed(self, model):
+        calls.append(1)
+        if len(calls) == 1:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+        return clip(self, model)
+
+    monkeypatch.setattr(qlora.trainer.LoraTrainer, "_clip_grad_norm", overflowed)
+    assert len(finetuned(SMALL, documents)[0].losses) == 7
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(documents, tmp_path):
+    model, tokenizer = qlora.load("course-lm", SMALL)
+    forward, calls = model.forward, []
+
+    def broken(**given):
+        calls.append(1)
+        out = forward(**given)
+        return out if len(calls) < 3 else out.__class__(loss=out.loss * float("nan"), logits=out.logits)
+
+    model.forward = broken
+    with pytest.raises(FloatingPointError, match="the loss of step 3 is nan"):
+        settings = replace(SMALL, save_every=1)
+        qlora.finetune(model, tokenizer, documents, settings, tmp_path, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-2"}
+
+
+def test_one_process_takes_one_device(monkeypatch, tmp_path):
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: getattr(self, "_n_gpu", 2) or 2))
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", torch.device("cpu"))
+    made = qlora.trainer.arguments(SMALL, tmp_path)
+    assert made._n_gpu == 1
+
+
 class CutOff(TrainerCallback):
     """Ends a run at a step as a closed laptop would."""
 
@@ -201,6 +242,11 @@ def test_the_run_looks_at_what_is_held_out(documents):
     assert run.evaluations[-1]["loss"] < run.evaluations[0]["loss"]
 
 
+def test_what_is_held_out_is_looked_at_in_the_end_in_any_case(documents):
+    run = finetuned(SMALL, documents, held_out=documents[:8])[0]
+    assert [each["step"] for each in run.evaluations] == [7]
+
+
 def test_full_finetuning_trains_every_weight(documents):
     settings = replace(SMALL, lora=None, weights="16 bit", rate=1e-4, token_rate=None)
     before = coursepkg.load_model(dtype=torch.float32)[0].state_dict()
@@ -240,6 +286,34 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(library, after, docume
         f"memory ran out (CUDA out of memory. Tried to allocate 20.00 MiB.); on from {at} with batches of 2, 2 to a step"
     ]
     assert run.losses == pytest.approx(whole, rel=1e-5) and len(whole) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (torch.OutOfMemoryError("whatever"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."), False),
+        (RuntimeError("The size of tensor a (3) must match"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_words(error, is_one):
+    assert qlora.run.is_out_of_memory(error) == is_one
+
+
+def test_a_checkpoint_is_never_written_over_when_memory_runs_out(documents, tmp_path):
+    """Here before the first step of a run that goes on: the optimizer has not been filled yet."""
+    settings = replace(SMALL, save_every=2)
+    finetuned(settings, documents, folder=tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    model, tokenizer = qlora.load("course-lm", settings)
+    trainer = qlora.run.LoraTrainer(model, settings, tmp_path, qlora.encode(tokenizer, documents, 64))
+    trainer.state.global_step = 6
+    assert trainer.keep() is None
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
 
 
 def test_memory_that_runs_out_while_weights_change_begins_anew(documents, monkeypatch):

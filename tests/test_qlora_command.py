@@ -38,12 +38,31 @@ def test_it_writes_an_adapter_and_what_the_run_was(data, tmp_path):
     outcome = finetune(out, *given)
     assert outcome.exit_code == 0, outcome.output
     written = json.loads((out / command.RECORD).read_text(encoding="utf-8"))
-    assert len(written["losses"]) == 8 and written["examples"] == 16
+    assert len(written["losses"]) == 8 and written["examples"].startswith("16, sha256")
     assert written["settings"]["lora"]["rank"] == 2 and written["settings"]["weights"] == "nf4+dq"
     model = load_model(dtype=torch.float32)[0]
     assert len(lora_model.load(model, out)) == 42
     other = finetune(out, *given, "--seed", 1)
     assert other.exit_code == 1 and "holds another run" in other.stderr
+
+
+def test_other_examples_do_not_go_on(data, tmp_path):
+    given = ("--data", data, "--epochs", 1, "--rank", 2)
+    assert finetune(tmp_path / "out", *given).exit_code == 0
+    before = (tmp_path / "out" / lora_model.TENSORS).read_bytes()
+    data.write_text(data.read_text(encoding="utf-8").replace("32", "33"), encoding="utf-8")
+    outcome = finetune(tmp_path / "out", *given)
+    assert outcome.exit_code == 1 and "holds another run" in outcome.stderr
+    (tmp_path / "out" / command.RECORD).unlink()
+    assert finetune(tmp_path / "out", *given).exit_code == 1
+    assert (tmp_path / "out" / lora_model.TENSORS).read_bytes() == before
+
+
+def test_a_line_of_json_may_hold_any_sign(tmp_path):
+    text = json.dumps({"text": "one\u2028two\u0085three", "answer": "ja"}, ensure_ascii=False)
+    (tmp_path / "bom.jsonl").write_text("\ufeff" + text + "\r\n", encoding="utf-8")
+    (document,) = command.read(tmp_path / "bom.jsonl")
+    assert document.text == "one\u2028two\u0085three"
 
 
 def test_handbooks_bring_their_rows_along(tmp_path):

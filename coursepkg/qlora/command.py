@@ -1,5 +1,6 @@
 """`coursepkg finetune`: a run from the command line, on one device or, under `accelerate launch`, on several."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,7 +28,7 @@ def read(path: Path) -> list[Document]:
     """Examples from a file with a JSON object in each line: "text", and "answer" where the text is a question. Raises Unusable."""
     found = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would also cut within strings
     except (OSError, UnicodeDecodeError) as error:
         raise Unusable(f"{path} cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
@@ -75,9 +76,10 @@ def train(
             settings = replace(settings, lora=replace(settings.lora, tokens=alike))
     record = output / RECORD
     described = json.loads(
-        json.dumps({"model": name, "examples": len(documents), "settings": asdict(settings)})
+        json.dumps({"model": name, "examples": digest(documents), "settings": asdict(settings)})
     )
-    if record.is_file() and _described(record) != described:
+    used = any(output.glob("checkpoint-*")) or (output / lora_model.TENSORS).exists()
+    if (used or record.is_file()) and _described(record) != described:
         raise Unusable(f"{output} holds another run; give it the same settings, or another folder")
     model = adapt(model, settings)
     state.wait_for_everyone()
@@ -92,6 +94,12 @@ def train(
             + ", ".join(f"{loss:.3f}" for loss in run.losses[-3:])
         )
     return run
+
+
+def digest(documents: Sequence[Document]) -> str:
+    """What tells one list of examples from another."""
+    text = json.dumps([[each.text, each.answer] for each in documents])
+    return f"{len(documents)}, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _described(record: Path) -> dict[str, Any]:

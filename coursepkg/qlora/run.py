@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from transformers.trainer_utils import get_last_checkpoint
 
 from coursepkg.chat import Document
@@ -51,13 +51,14 @@ def finetune(
     """Train the adapters of a model that `load` made, in place; it is in evaluation mode afterwards.
 
     folder: where checkpoints are kept, and at the end the adapter in peft's format; a run that was cut off goes on from the last of
-    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model at the same steps, and at the end.
+    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model; both at the end, and every
+    `settings.evaluate_every` steps.
     Where memory runs out, the run goes on from its last whole step with what `ladder.lower` leaves, and says so.
     Raises OutOfMemory where there is nothing left to give up, ValueError for examples that do not fit, trainer.NoGradient where adapters
     would not learn, and FloatingPointError where the loss is no number.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        place, said = Path(folder or scratch), []
+        place, said, evaluations = Path(folder or scratch), [], []
         first = {
             name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
         }
@@ -66,14 +67,20 @@ def finetune(
             rows = _rows(tokenizer, examples, settings)
             held = encode(tokenizer, held_out, settings.length)
             trainer = LoraTrainer(model, settings, place, rows, held, examine, progress)
+            trainer.evaluations += evaluations
             try:
                 trainer.train(resume_from_checkpoint=last)
                 break
             except RuntimeError as error:
-                if not should_reduce_batch_size(error):
+                if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0]
+                if trainer.args.world_size > 1:
+                    raise OutOfMemory(
+                        f"memory ran out ({reason}); several processes do not step down by themselves, so start again with a smaller batch"
+                    ) from error
                 last = _kept(trainer) or last
+                evaluations = trainer.evaluations
             finally:
                 for callback in trainer.callback_handler.callbacks:
                     getattr(callback, "stop", bool)()
@@ -83,7 +90,7 @@ def finetune(
                     f"memory is not enough for this model even with one example of {settings.length} tokens at a time: {reason}"
                 )
             settings, what = given
-            at = "the beginning" if last is None else f"step {trainer.state.global_step}"
+            at = "the beginning" if last is None else f"step {last.rpartition('-')[2]}"
             said.append(f"memory ran out ({reason}); on from {at} with {what}")
             say(said[-1])
             if last is None:
@@ -97,9 +104,13 @@ def finetune(
             trainer.save_model(str(place))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     losses = tuple(entry["loss"] for entry in history)
-    if not all(abs(loss) < float("inf") for loss in losses):
-        raise FloatingPointError("the loss is not finite: the rate is too high, or float16 too narrow")
     return Run(losses, tuple(trainer.evaluations), settings, tuple(said), trainer)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it says that memory ran out, in whatever words of CUDA, its libraries, or the CPU's allocator."""
+    words = ("out of memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
 
 
 def _put_back(model: Any, values: dict[str, torch.Tensor]) -> None:

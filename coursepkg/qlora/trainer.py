@@ -1,5 +1,6 @@
 """The trainer of transformers, for adapters: it saves and resumes them alone, keeps the order of the data, and looks whether gradients arrive."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
             f"{settings.optimizer} pages between a CUDA GPU and its host; optimizer=None takes what fits this device"
         )
     dtype = runtime.dtype(where).dtype
-    return TrainingArguments(
+    made = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch,
         per_device_eval_batch_size=settings.batch,
@@ -53,6 +54,10 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
         dataloader_pin_memory=where.type == "cuda",
         label_names=["labels"],
     )
+    made._n_gpu = min(
+        1, made.n_gpu
+    )  # one device a process: DataParallel would double the batch, and splits no tied rows
+    return made
 
 
 class LoraTrainer(Trainer):
@@ -84,15 +89,20 @@ class LoraTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self._examine = examine
-        self.losses: list[float] = []
         self.evaluations: list[dict[str, float]] = []
         self.is_updating = False
         self._random: Any = None
+        self._seen = False
 
     @property
     def is_ours(self) -> bool:
         """Whether the adapters are this package's."""
         return bool(lora_model.layers(self.model))
+
+    @property
+    def has_something_to_look_at(self) -> bool:
+        """Whether there are held-out rows, or something to examine."""
+        return self.eval_dataset is not None or self._examine is not None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """With a rate of its own for the embedding, or for the rows of it that are trained."""
@@ -122,17 +132,33 @@ class LoraTrainer(Trainer):
         return {"eval_loss": found.get("loss", float("nan"))}
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if "loss" in logs:
-            self.losses.append(logs["loss"])
+        """Also stops at the first loss that is no number, before anything is saved. Raises FloatingPointError."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise FloatingPointError(
+                f"the loss of step {self.state.global_step} is {logs['loss']}: the rate is too high, or float16 too narrow"
+            )
         super().log(logs, *args, **kwargs)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """After the first backward pass, before anything is clipped or scaled, looks whether gradients arrive. Raises NoGradient."""
+        loss = super().training_step(*args, **kwargs)
+        if not self._seen and (silent := lora_model.without_gradient(self.model)):
+            raise NoGradient(
+                f"no gradient arrives at {len(silent)} adapters, {silent[0]} among them: something between them and the loss keeps none. "
+                "A base in 4 bits that was evaluated on a CPU before it was mended is such a thing (qlora.mend)"
+            )
+        self._seen = True
+        return loss
+
     def keep(self) -> Path | None:
-        """Save where the run stood after its last whole step; None before the first, and where a step may be half done."""
-        if self.state.global_step == 0 or self.is_updating:
+        """Save where the run stood after its last whole step; None before the first of this trainer, and where a step may be half done."""
+        if self.state.global_step == 0 or self.is_updating or self._random is None:
             return None
-        _set_random(self._random)
-        self._save_checkpoint(self.model, trial=None)
-        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        place = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if not place.exists():
+            _set_random(self._random)
+            self._save_checkpoint(self.model, trial=None)
+        return place
 
     def _get_train_sampler(self, *args: Any) -> torch.utils.data.Sampler:
         return torch.utils.data.SequentialSampler(self.train_dataset)
@@ -162,28 +188,22 @@ def _set_random(state: Any) -> None:
 
 
 class _Watch(TrainerCallback):
-    """Says when to evaluate; notes where a step begins, whether it is in the middle of changing weights, and, in the first, whether
-    gradients arrive."""
+    """Says when to evaluate; notes where a step begins and ends, and whether it is in the middle of changing weights."""
 
     def __init__(self, trainer: LoraTrainer) -> None:
         self.trainer = trainer
-        self.seen = False
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.trainer._random = _get_random()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        every = self.trainer.settings.evaluate_every
-        if every and (state.global_step % every == 0 or state.global_step == state.max_steps):
+        self.trainer._random = _get_random()
+        every, asked = self.trainer.settings.evaluate_every, self.trainer.has_something_to_look_at
+        if every and state.global_step % every == 0 or asked and state.global_step == state.max_steps:
             control.should_evaluate = True
 
     def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        if not self.seen and (silent := lora_model.without_gradient(self.trainer.model)):
-            raise NoGradient(
-                f"no gradient arrives at {len(silent)} adapters, {silent[0]} among them: something between them and the loss keeps none. "
-                "A base in 4 bits that was evaluated on a CPU before it was mended is such a thing (qlora.mend)"
-            )
-        self.seen = self.trainer.is_updating = True
+        self.trainer.is_updating = True
 
     def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         self.trainer.is_updating = False
