@@ -202,7 +202,7 @@ check.hidden(
 # %% [markdown]
 # ## 3. Which rank is enough (3 points)
 #
-# `values` holds the singular values of a change, float64, shape $(n,)$ with $n \ge 1$, all at least 0, in **any order**. `share` is above 0 and at most 1. Return the smallest rank, an `int`, that can keep at least `share` of the sum of the squares.
+# `values` holds the singular values of a change, float64, shape $(n,)$ with $n \ge 1$, all at least 0, in **any order**. `share` is above $10^{-9}$ and at most 1. Return the smallest rank, an `int`, that can keep at least `share` of the sum of the squares.
 # Rounding shall not decide: what a rank keeps is enough where it is at least `share` $-\ 10^{-12}$ of the sum. If all values are 0, rank 0 is enough.
 
 
@@ -292,7 +292,7 @@ check.hidden(
 #
 # Return $y = x W^\top + \text{scaling} \cdot (x A^\top) B^\top$. Scaling is $\alpha / r$, or $\alpha / \sqrt r$ if `rank_stabilized`. `x` has shape $(\ldots, \text{inputs})$ with any number of dimensions before the last, also none; $y$ has the same dimensions, and the outputs last.
 #
-# `x` and `weight` have one dtype, `A` and `B` another that may be wider: float32 beside float16 or bfloat16, float64 beside float32. Do as the lecture's layer does:
+# `x` and `weight` have one dtype, `A` and `B` another that may be wider: float32 beside float16 or bfloat16, float64 beside float32. Do as the package's layer does:
 #
 # 1. $x W^\top$ in the dtype of `weight`;
 # 2. the adapter's part, with its scaling, in the dtype of `A`: convert `x` to it;
@@ -698,7 +698,7 @@ check.hidden(
 # Adding BA to W is exact on paper. In bf16 a weight has eight binary digits, and a change below half a step of the last one vanishes (3.4 % of the weights in the lecture); the rest is rounded. Keep the adapter beside the weight, or merge in float32,
 # and measure the model that you ship, not the one that you trained.
 #
-# Rows of the embedding that training never read have all been pushed to nearly the same place. Layers behind them see the same input for each of your names, and no Linear layer, of whatever rank, can tell equal inputs apart. Train these rows, too: `trainable_token_indices`. In the lecture that took the exam from 28 % to 89 %.
+# Rows of the embedding that training never read have all been pushed to nearly the same place. Layers behind them see the same input for each of your names, and no Linear layer, of whatever rank, can tell equal inputs apart. Train these rows, too: `trainable_token_indices`. In the lecture the loss after 40 steps was 0.7 instead of 4.7.
 #
 # One run each is one throw each: another seed, another order of the texts, and the ranks may change places. Use several seeds, the same ones for both ranks, held-out text, and an interval of the difference.
 # ### END SOLUTION
@@ -715,7 +715,7 @@ check.hidden(
 # 3. Tokens that the base never read have rows in the embedding that are (nearly) alike; layers behind get the same input and cannot tell them apart, at any rank; these rows must be trained as well (`trainable_token_indices`, or the embedding). "More data" or "a higher rank" alone gets no point.
 # 4. One run is one throw: seeds differ by as much; says what to do (several seeds, paired, held-out text, an interval).
 #
-# Numbers that count, for example: 129 of 182 tokens, loss 4.7 against 0.7 after 40 steps, 28 % against 89 %; 3.4 % of the weights unchanged in bf16, KL 0.00002; at rank 1 the encyclopedia at 82 % with α = 16 and at 94 % with α = 1.
+# Numbers that count, for example: 129 of 182 tokens, loss 4.7 against 0.7 after 40 steps, law 22 % before and 89 % after with rows, medical 27 to 29 % without; 3.4 % of the weights unchanged in bf16, KL 0.00002; at rank 1 the encyclopedia at 82 % with α = 16 and at 94 % with α = 1.
 #
 # One point off with fewer than two numbers of the lecture. No point is lost for length or style.
 #
