@@ -39,7 +39,11 @@ def told(tokenizer: Any, prompt: str, answer: str) -> str:
         return f"{asked} {answer}\n"
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     whole = tokenizer.apply_chat_template(turns, tokenize=False, enable_thinking=False)
-    return whole if whole.startswith(asked + answer) else f"{asked}{answer}{tokenizer.eos_token or ''}"
+    return (
+        whole
+        if whole.startswith((asked + answer, asked + answer.strip()))
+        else f"{asked}{answer}{tokenizer.eos_token or ''}"
+    )
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

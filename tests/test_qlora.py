@@ -1,5 +1,6 @@
 """A finetuning run: both libraries' losses are the same, step for step; cut off or short of memory, it goes on to the same end."""
 
+import copy
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from transformers import TrainerCallback
 
 import coursepkg
 from coursepkg import courselm, lora_model, memory, qlora, runtime, token_rows, trials
-from coursepkg.chat import Document
+from coursepkg.chat import Document, told
 from coursepkg.courselm import training
 from coursepkg.lora import LoraConfig
 from coursepkg.qlora import Settings, examples
@@ -71,6 +72,24 @@ def test_long_documents_are_cut_off_and_too_long_questions_refused(tokenizer):
     assert len(row["input_ids"]) == len(row["labels"]) == 10
     with pytest.raises(ValueError, match="document 1 has a question of .* length=10 nothing of its answer"):
         qlora.encode(tokenizer, [Document("a"), Document("word " * 40, "yes")], 10)
+
+
+def test_a_row_without_anything_to_predict_is_refused(tokenizer):
+    """Without a mark for the beginning an empty text is the mark for the end alone, which nothing comes before."""
+    bare = copy.deepcopy(tokenizer)
+    bare.bos_token = None
+    with pytest.raises(ValueError, match="document 0"):
+        qlora.encode(bare, [Document("")], 10)
+    assert len(qlora.encode(bare, [Document("a")], 10)) == 1
+
+
+def test_a_template_that_trims_answers_still_ends_them_with_its_own_mark(tokenizer):
+    trims = copy.deepcopy(tokenizer)
+    trims.chat_template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</{{ m.role }}>{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    assert told(trims, "Well?", " yes ") == "<user>Well?</user><assistant>yes</assistant>"
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
@@ -331,6 +350,78 @@ def test_memory_that_runs_out_while_weights_change_begins_anew(documents, monkey
     run = finetuned(settings, documents, say=lambda text: None)[0]
     assert "on from the beginning" in run.said[0]
     assert run.losses == pytest.approx(whole, rel=1e-5)
+
+
+def test_examples_that_are_cut_off_keep_their_order_and_something_to_predict(documents):
+    """A run that steps down to shorter rows goes on where it was, whatever is longer than that."""
+    long = replace(SMALL, batch=1, checkpointing=True, length=256, packing=True)
+    question = Document("word " * 90, "yes")
+    model, tokenizer = qlora.load("course-lm", long)
+    rows = examples.cut(qlora.encode(tokenizer, [question, *documents], 256), 128)
+    assert all(any(label != examples.IGNORED for label in row["labels"][1:]) for row in rows)
+    assert max(len(row["input_ids"]) for row in rows) == 128
+    assert (
+        rows[0]["labels"][-1] == tokenizer.eos_token_id and rows[0]["input_ids"][0] != tokenizer.bos_token_id
+    )
+    packed = qlora.pack(qlora.encode(tokenizer, [question, *documents], 256), 256)
+    Narrow(model, rows=1, tokens=128, after=1)
+    run = qlora.finetune(
+        model, tokenizer, [*documents, question], long, say=lambda text: None, progress=False
+    )
+    assert run.settings.length == 128 and "examples of at most 128 tokens" in run.said[0]
+    assert len(run.losses) == len(packed)
+
+
+def test_where_a_model_is_too_large_the_next_smaller_one_begins_anew(documents, tmp_path, monkeypatch):
+    folders = [str(tmp_path / name) for name in ("large", "small")]
+    for folder in folders:
+        model, tokenizer = coursepkg.load_model(dtype=torch.float32)
+        model.save_pretrained(folder), tokenizer.save_pretrained(folder)
+    load = qlora.run.load
+
+    def narrow(name, settings):
+        model, tokenizer = load(name, settings)
+        if name == folders[0]:
+            Narrow(model, rows=0)
+        return model, tokenizer
+
+    monkeypatch.setattr(qlora.run, "load", narrow)
+    said = []
+    _, _, choice, run = qlora.finetune_largest(
+        documents, SMALL, folders, tmp_path / "out", free=memory.GiB, say=said.append, progress=False
+    )
+    assert choice.model == folders[1] and len(run.losses) == 7
+    assert f"memory is not enough for {folders[0]}; on with a smaller model, from the beginning" in said
+    assert (tmp_path / "out" / "small" / lora_model.TENSORS).exists()
+    with pytest.raises(qlora.OutOfMemory):
+        monkeypatch.setattr(qlora.run, "load", lambda *given: _narrowed(load, *given))
+        qlora.finetune_largest(documents, SMALL, [], free=1, say=said.append, progress=False)
+
+
+def _narrowed(load, *given):
+    model, tokenizer = load(*given)
+    Narrow(model, rows=0)
+    return model, tokenizer
+
+
+def test_what_cannot_be_sharded_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="FSDP shards bitsandbytes' layers in bf16 only"):
+        qlora.load("course-lm", SMALL)
+
+
+def test_an_adapter_of_any_name_is_trained_and_saved(documents, tmp_path):
+    model, tokenizer = coursepkg.load_model(dtype=torch.float32)
+    lora_model.add(model, SMALL.lora, "law")
+    settings = replace(SMALL, weights="16 bit", save_every=5)
+    qlora.finetune(model, tokenizer, documents, settings, tmp_path, progress=False)
+    other = coursepkg.load_model(dtype=torch.float32)[0]
+    lora_model.load(other, tmp_path)
+    assert torch.equal(evaluated(model), evaluated(other))
+    lora_model.add(model, LoraConfig(rank=2), "more")
+    lora_model.activate(model, "law", "more")
+    with pytest.raises(ValueError, match="one adapter is trained at a time, and law, more are active"):
+        qlora.finetune(model, tokenizer, documents, settings, progress=False)
 
 
 def test_where_nothing_is_left_to_give_up_it_says_so(documents):

@@ -15,7 +15,7 @@ from coursepkg.qlora.examples import collate, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.measuring import measured, predicted
 from coursepkg.qlora.merging import WAYS, merged
-from coursepkg.qlora.run import OutOfMemory, Run, finetune
+from coursepkg.qlora.run import OutOfMemory, Run, finetune, finetune_largest
 from coursepkg.qlora.settings import COURSE, HUB, WEIGHTS, Settings
 from coursepkg.qlora.traps import mend
 
@@ -35,6 +35,7 @@ __all__ = [
     "collate",
     "encode",
     "finetune",
+    "finetune_largest",
     "load",
     "load_base",
     "loading",

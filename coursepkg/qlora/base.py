@@ -26,7 +26,16 @@ def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
 
 
 def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
-    """The model that `adapt` is to be given, and its tokenizer: stored in 4 bits already where bitsandbytes does that."""
+    """The model that `adapt` is to be given, and its tokenizer: stored in 4 bits already where bitsandbytes does that.
+
+    Raises ValueError where `accelerate launch` is to shard what cannot be: this package's layers, and anything in fp16.
+    """
+    if is_sharded() and (
+        settings.library == "coursepkg" or runtime.dtype(runtime.device()).dtype == torch.float16
+    ):
+        raise ValueError(
+            "FSDP shards bitsandbytes' layers in bf16 only: take library='peft' on GPUs that have bfloat16"
+        )
     return load_model(name, **loading(settings), **hub)
 
 

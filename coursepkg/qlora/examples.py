@@ -41,12 +41,22 @@ def encode(tokenizer: Any, documents: Sequence[Document], length: int, all_token
             asked = next((at for at, (one, other) in enumerate(pairs) if one != other), len(prompt))
             asked = 1 if all_tokens else asked
         ids = ids[:length]
-        if len(ids) <= asked:
+        if len(ids) <= max(asked, 1):  # the first token is never predicted
             raise ValueError(
                 f"document {number} has a question of {asked} tokens, and with length={length} nothing of its answer is left"
             )
         rows.append({"input_ids": ids, "labels": [IGNORED] * asked + ids[asked:]})
     return rows
+
+
+def cut(rows: Sequence[Row], length: int) -> list[Row]:
+    """The same rows, none longer than `length`: cut off at their end, or at their beginning where nothing would be left to predict."""
+
+    def shorter(row: Row) -> Row:
+        ends_late = all(label == IGNORED for label in row["labels"][1:length])
+        return {name: values[-length:] if ends_late else values[:length] for name, values in row.items()}
+
+    return [row if len(row["input_ids"]) <= length else shorter(row) for row in rows]
 
 
 def pack(rows: Sequence[Row], length: int) -> list[Row]:

@@ -2,5 +2,8 @@
 
 from coursepkg.quiet import quiet
 
-with quiet():
-    import bitsandbytes  # noqa: F401
+try:
+    with quiet():
+        import bitsandbytes  # noqa: F401
+except ImportError:
+    """This package's own layers do without; `Settings(library="peft")` says what is missing when it loads a model."""

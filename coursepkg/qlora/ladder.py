@@ -78,7 +78,7 @@ def lower(settings: Settings) -> tuple[Settings, str] | None:
     """What to give up next, and how to say it; None where nothing is left.
 
     First the batch, with more batches to a step: the same steps, a little slower. Then activations are computed again: the same steps, a
-    third slower. Then examples are cut off, which loses some of what they say. (The model comes last: it would begin anew.)
+    third slower. Then examples are cut off, which loses some of what they say. (The model comes last, for it begins anew: `finetune_largest`.)
     """
     if settings.batch > 1:
         by = next(n for n in range(2, settings.batch + 1) if settings.batch % n == 0)

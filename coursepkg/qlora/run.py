@@ -11,10 +11,10 @@ from accelerate.utils.memory import clear_device_cache
 from transformers.trainer_utils import get_last_checkpoint
 
 from coursepkg.chat import Document
-from coursepkg.qlora.base import checkpoint
-from coursepkg.qlora.examples import arrange, encode, pack
-from coursepkg.qlora.ladder import lower
-from coursepkg.qlora.settings import Settings
+from coursepkg.qlora.base import checkpoint, load
+from coursepkg.qlora.examples import arrange, cut, encode, pack
+from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
+from coursepkg.qlora.settings import HUB, Settings
 from coursepkg.qlora.trainer import LoraTrainer
 
 
@@ -63,9 +63,10 @@ def finetune(
             name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
         }
         last = get_last_checkpoint(str(place)) if place.is_dir() else None
+        # In the order of the whole rows, so that a run that has to cut them off goes on where it was.
+        rows, held = _rows(tokenizer, examples, settings), encode(tokenizer, held_out, settings.length)
         while True:
-            rows = _rows(tokenizer, examples, settings)
-            held = encode(tokenizer, held_out, settings.length)
+            rows, held = cut(rows, settings.length), cut(held, settings.length)
             trainer = LoraTrainer(model, settings, place, rows, held, examine, progress)
             trainer.evaluations += evaluations
             try:
@@ -105,6 +106,38 @@ def finetune(
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     losses = tuple(entry["loss"] for entry in history)
     return Run(losses, tuple(trainer.evaluations), settings, tuple(said), trainer)
+
+
+def finetune_largest(
+    examples: Sequence[Document],
+    settings: Settings = HUB,
+    models: Sequence[str] = MODELS,
+    folder: Path | str | None = None,
+    free: int | None = None,
+    say: Callable[[str], Any] = print,
+    **given: Any,
+) -> tuple[Any, Any, Choice, Run]:
+    """Finetune the largest of the models that the device takes: the one that `choose` names, and where memory runs out all the same, whatever is
+    given up, the next smaller one, from the beginning. The model, its tokenizer, what was chosen, and the run.
+
+    free: as `choose` takes it. folder: of a folder for each model that is tried. given: as `finetune` takes it. Raises as `load` and `finetune` do.
+    """
+    left = list(models)
+    while True:
+        choice = choose(settings, left, free)
+        say(f"{choice.model}: {choice.reason}")
+        place = None if folder is None else Path(folder) / Path(choice.model).name
+        try:
+            model, tokenizer = load(choice.model, choice.settings)
+            run = finetune(model, tokenizer, examples, choice.settings, place, say=say, **given)
+            return model, tokenizer, choice, run
+        except RuntimeError as error:
+            if choice.model not in left or not (isinstance(error, OutOfMemory) or is_out_of_memory(error)):
+                raise
+        say(f"memory is not enough for {choice.model}; on with a smaller model, from the beginning")
+        left = left[left.index(choice.model) + 1 :]
+        model = tokenizer = None
+        clear_device_cache(garbage_collection=True)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -78,6 +78,9 @@ class LoraTrainer(Trainer):
         progress: bool = True,
     ) -> None:
         self.settings = settings
+        names = sorted({name for layer in lora_model.layers(model).values() for name in layer.active})
+        if len(names) > 1:
+            raise ValueError(f"one adapter is trained at a time, and {', '.join(names)} are active")
         super().__init__(
             model,
             arguments(settings, folder),
@@ -97,7 +100,13 @@ class LoraTrainer(Trainer):
     @property
     def is_ours(self) -> bool:
         """Whether the adapters are this package's."""
-        return bool(lora_model.layers(self.model))
+        return self.adapter is not None
+
+    @property
+    def adapter(self) -> str | None:
+        """The name of this package's adapter that is trained; None where there is none."""
+        active = [name for layer in lora_model.layers(self.model).values() for name in layer.active]
+        return active[0] if active else None
 
     @property
     def has_something_to_look_at(self) -> bool:
@@ -167,13 +176,13 @@ class LoraTrainer(Trainer):
         if not self.is_ours:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
-            lora_model.save(self.model, output_dir or self.args.output_dir)
+            lora_model.save(self.model, output_dir or self.args.output_dir, self.adapter)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self.is_ours:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
-            lora_model.read_into(self.model, resume_from_checkpoint)
+            lora_model.read_into(self.model, resume_from_checkpoint, self.adapter)
 
 
 def _get_random() -> tuple[torch.Tensor, list[torch.Tensor]]:
