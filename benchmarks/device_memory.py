@@ -28,6 +28,7 @@ from coursepkg import memory, qlora, runtime, trials
 from coursepkg.lora import LoraConfig
 from coursepkg.memory import Architecture, Budget, Lora, measure
 from coursepkg.qlora import Settings
+from coursepkg.quantize_on_load import QuantizeOnLoad
 from coursepkg.quiet import quiet
 
 LENGTHS = (512, 1024, 2048)
@@ -74,13 +75,15 @@ def load(folder: Path, method: str, device: torch.device, lora: Lora):
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
+    ours = Settings(lora=LoraConfig(rank=lora.rank, targets=lora.targets), library="coursepkg")
+    if method == "qlora, ours":
+        options["quantization_config"] = QuantizeOnLoad(qlora.WEIGHTS[ours.weights])
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         if method == "inference":
             return model.eval()
         if method == "qlora, ours":
-            given = Settings(lora=LoraConfig(rank=lora.rank, targets=lora.targets), library="coursepkg")
-            return qlora.adapt(model, given).train()
+            return qlora.adapt(model, ours).train()
         checkpointing = {"use_reentrant": False}
         if method == "qlora":
             model = peft.prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs=checkpointing)

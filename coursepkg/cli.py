@@ -186,6 +186,7 @@ def finetune(
     from coursepkg.loading import COURSE_LM, ModelNotFound
     from coursepkg.lora import LoraConfig
     from coursepkg.qlora import OutOfMemory, command
+    from coursepkg.qlora.record import RECORD
     from coursepkg.qlora.trainer import NoGradient
 
     if (client is None) == (data is None):
@@ -221,7 +222,7 @@ def finetune(
     except (ModelNotFound, OutOfMemory, NoGradient, ValueError, FloatingPointError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{output}: the adapter, for peft or coursepkg.lora_model, and {command.RECORD}")
+    typer.echo(f"{output}: the adapter, for peft or coursepkg.lora_model, and {RECORD}")
 
 
 @app.command()

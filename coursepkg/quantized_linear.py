@@ -25,10 +25,14 @@ class QuantizedLinear(KeepsDtypes):
     """y = x Wᵀ + b with a frozen W (out_features, in_features), stored in a WeightFormat.
 
     The stored tensors are buffers: they are in the state dict, move between devices, and keep their dtypes when the model
-    changes its own. The product is computed in the dtype of x. Gradients pass to x and b, not to the weight; for them
-    the weight is read back again rather than kept, as in QLoRA (Dettmers et al. 2023, equation 5). Under autocast it is
-    computed in autocast's dtype, as any product is.
+    changes its own. Gradients pass to x and b, not to the weight; for them the weight is read back again rather than kept, as in QLoRA
+    (Dettmers et al. 2023, equation 5).
+
+    compute_dtype: in which the product is computed; None for autocast's, and where there is none that of x. The output has the dtype of
+    x in any case, as bitsandbytes' Linear4bit has it.
     """
+
+    compute_dtype: torch.dtype | None = None
 
     def __init__(
         self,
@@ -106,17 +110,19 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor | None, layer: QuantizedLinear) -> torch.Tensor:
-        ctx.layer = layer
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        added = None if bias is None else bias.to(x.dtype)
-        return torch.nn.functional.linear(x, layer.dequantize(x.dtype), added)
+        ctx.layer, ctx.given, ctx.computed = layer, x.dtype, layer.compute_dtype or x.dtype
+        if layer.compute_dtype is None and torch.is_autocast_enabled(x.device.type):
+            ctx.computed = torch.get_autocast_dtype(x.device.type)
+        added = None if bias is None else bias.to(ctx.computed)
+        weight = layer.dequantize(ctx.computed)
+        return torch.nn.functional.linear(x.to(ctx.computed), weight, added).to(ctx.given)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         of_x = of_bias = None
+        gradient = gradient.to(ctx.computed)
         if ctx.needs_input_grad[0]:
-            of_x = gradient @ ctx.layer.dequantize(gradient.dtype)
+            of_x = (gradient @ ctx.layer.dequantize(ctx.computed)).to(ctx.given)
         if ctx.needs_input_grad[1]:
             of_bias = gradient.sum_to_size(ctx.layer.out_features)
         return of_x, of_bias, None

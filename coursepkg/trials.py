@@ -95,13 +95,13 @@ def weights(family: str, fmt: str) -> Trial:
     return Trial(f"weights, {family}, {fmt}", memory.weight_bytes(shape(family), fmt), measured)
 
 
-def quantized_model(family: str, fmt: str):
-    """`small_model(family)` saved, and loaded again in `fmt` by bitsandbytes."""
+def quantized_model(family: str, fmt: str, **sizes):
+    """`small_model(family, **sizes)` saved, and loaded again in `fmt` by bitsandbytes."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     settings = BitsAndBytesConfig(**_QUANTIZERS[fmt], bnb_4bit_compute_dtype=torch.bfloat16)
     with TemporaryDirectory() as folder, quiet():
-        small_model(family).save_pretrained(Path(folder))
+        small_model(family, **sizes).save_pretrained(Path(folder))
         return AutoModelForCausalLM.from_pretrained(
             folder, quantization_config=settings, dtype=torch.bfloat16
         )
@@ -208,6 +208,49 @@ def trainable(family: str, dtype: str, checkpointing: bool, lora: Lora | None = 
         if checkpointing:
             model.enable_input_require_grads()
         return adapted
+
+
+def trainable_quantized(family: str, fmt: str, checkpointing: bool, rank: int = 8, **sizes):
+    """The same beside a base in `fmt` that bitsandbytes stores and peft prepares: QLoRA on all Linear layers."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    with quiet():
+        base = prepare_model_for_kbit_training(
+            quantized_model(family, fmt, **sizes),
+            use_gradient_checkpointing=checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
+        return get_peft_model(
+            base, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        ).train()
+
+
+def under_autocast(family: str, method: str, checkpointing: bool, **sizes) -> tuple[Trial, Trial]:
+    """What autograd saves, and the peak, of a step on 2 × 100 tokens as trainers run it on a GPU: products in bf16.
+
+    method: "full" (weights in fp32), "lora" (16 bits) or "qlora" (NF4, double quantized).
+    """
+    arch, lora = shape(family, **sizes), None if method == "full" else Lora(8)
+    if method == "qlora":
+        model = trainable_quantized(family, "nf4+dq", checkpointing, **sizes)
+    else:
+        model = trainable(family, "bf16" if method == "lora" else "fp32", checkpointing, lora, **sizes)
+    plain = step(model, 2, 100)
+
+    def forward() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return plain()
+
+    saved = measure.saved_for_backward(forward, frozen_storage(model))
+    forward().backward()
+    model.zero_grad(set_to_none=False)
+    peak = measure.peak_bytes(lambda: forward().backward())
+    stream = "bf16" if method == "lora" else "fp32"
+    told = memory.activations(arch, 100, 2, stream, lora, checkpointing, "bf16")
+    what = f"{family}, {method}" + (", checkpointing" if checkpointing else "")
+    return Trial(f"saved under autocast, {what}", told.saved, saved), Trial(
+        f"peak under autocast, {what}", told.peak, peak
+    )
 
 
 def frozen_storage(model: torch.nn.Module) -> list[torch.Tensor]:

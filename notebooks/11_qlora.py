@@ -23,6 +23,9 @@ except ModuleNotFoundError:
     # %pip install -q "{{ install }}"
     import coursepkg
 
+import gc
+from dataclasses import replace
+
 import torch
 from coursepkg import (
     courselm,
@@ -68,8 +71,10 @@ for name, budget in ways.items():
 from types import SimpleNamespace
 
 reachable = SimpleNamespace(reachable=True, reason="")
+paged = replace(qlora.HUB, optimizer="paged_adamw_8bit")
 for name in ("RTX 4060", "RTX 3060", "T4", "L4", "A100 40GB", "H100 80GB"):
-    choice = qlora.choose(free=memory.device(name).usable, hub=reachable)
+    free = memory.device(name).usable
+    choice = qlora.choose(paged, free=free, hub=reachable, dtype=torch.bfloat16)
     given = choice.settings
     print(
         f"{name:<11} {choice.model:<18} batch {given.batch:>2} × {given.accumulation:<3} {memory.in_gb(choice.budget.total, 1):>8} of {memory.in_gb(memory.device(name).usable, 1)}"
@@ -175,8 +180,6 @@ show.question("qlora_mask")
 # %%
 tokens = sorted({token for row in rows for token in row["input_ids"]})
 alike = token_rows.alike(model, tokens) if small else ()
-from dataclasses import replace
-
 settings = replace(settings, lora=replace(settings.lora, tokens=alike))
 print(
     f"{len(tokens)} tokens in the handbook, {len(alike)} of them look like others to the base"
@@ -195,10 +198,12 @@ def said(interval, digits=0):
     return f"{interval:.{digits}%}".rjust(22)
 
 
-full, _ = coursepkg.load_model(choice.model)
-print(f"{'exam, % right':<18}{'16 bits':>22}{'NF4 + DQ':>22}")
+bases = {"NF4 + DQ": model}
+if small:  # a hub model in 16 bits may not fit beside itself
+    bases = {"16 bits": coursepkg.load_model()[0], **bases}
+print(f"{'exam, % right':<18}" + "".join(f"{name:>22}" for name in bases))
 for name in ("medical", "encyclopedia"):
-    found = [score(each, name) for each in (full, model)]
+    found = [score(each, name) for each in bases.values()]
     print(f"{name:<18}" + "".join(map(said, found)))
 
 # %% [markdown]
@@ -220,9 +225,11 @@ for part in told.parts:
 # %%
 curves = {}
 for library in ("peft", "coursepkg"):
+    model = bases = None  # one model at a time: the last one makes room
+    gc.collect()
     given = replace(settings, library=library)
-    trial, tokenizer = qlora.load(choice.model, given)
-    curves[library] = qlora.finetune(trial, tokenizer, questions[:320], given).losses
+    model, tokenizer = qlora.load(choice.model, given)
+    curves[library] = qlora.finetune(model, tokenizer, questions[:320], given).losses
 apart = max(abs(a - b) for a, b in zip(*curves.values(), strict=True))
 print(
     f"losses {curves['peft'][0]:.1f} … {curves['peft'][-1]:.1f}; the two are apart by less than 0.001: {apart < 1e-3}"
@@ -249,6 +256,8 @@ def examine(model):
 
 # %% tags=["nbval-ignore-output"]
 settings = replace(settings, library="coursepkg", evaluate_every=40)
+model = None
+gc.collect()
 model, tokenizer = qlora.load(choice.model, settings)
 run = qlora.finetune(model, tokenizer, questions, settings, examine=examine)
 for look in run.evaluations:
@@ -411,7 +420,7 @@ pages = evaluation.documents(tokenizer, courselm.exam("medical").texts)
 
 # %% tags=["nbval-ignore-output"]
 print(f"{'':<22}{'medical exam':>22}{'KL to the trained one':>24}")
-for way in qlora.WAYS:
+for way in qlora.WAYS if small else ():  # a hub model in 32 bits may not fit here
     made = qlora.merged(original, folder, kind, way)
     kl = evaluation.divergence(made, model, pages).nats
     print(f"{way:<22}{said(score(made, 'medical', 96))}{abs(kl.value):>24.3f}")

@@ -154,6 +154,44 @@ def test_losses_are_those_of_peft_and_bitsandbytes(weights, documents):
     assert (losses[0] - losses[1]).abs().max() <= 100 * torch.finfo(torch.float32).eps * losses[0].max()
 
 
+HALVES = pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+
+
+def in_16_bits(monkeypatch, half):
+    """What a GPU does, here: weights in 16 bits, products under autocast, and in fp16 scaled gradients."""
+    monkeypatch.setattr(runtime, "dtype", lambda where: runtime.Choice(half, ""))
+    make = qlora.run.LoraTrainer
+
+    def trainer(*given, **named):
+        made = make(*given, **named)
+        if half == torch.float16:  # accelerate does both on GPUs alone
+            made.accelerator.native_amp, made.accelerator.scaler = True, torch.amp.GradScaler("cpu")
+        return made
+
+    monkeypatch.setattr(qlora.run, "LoraTrainer", trainer)
+
+
+@HALVES
+@pytest.mark.parametrize("weights", ["16 bit", "nf4", "nf4+dq"])
+def test_losses_are_those_of_peft_and_bitsandbytes_in_16_bits(half, weights, documents, monkeypatch):
+    """The same roundings in the same places, so the same losses; kernels may add in another order, and a sum in 16 bits is then rounded otherwise."""
+    in_16_bits(monkeypatch, half)
+    losses, logits = [], []
+    for library in ("peft", "coursepkg"):
+        run, model = finetuned(replace(SMALL, weights=weights, library=library), documents)
+        losses.append(torch.tensor(run.losses))
+        autocasts = run.trainer.accelerator.native_amp
+        assert autocasts and "forward" not in vars(model) and "_original_forward" not in vars(model)
+        logits.append(evaluated(model))
+        assert logits[0].dtype == (half if weights == "16 bit" else torch.float32)
+    assert (losses[0] - losses[1]).abs().max() <= torch.finfo(half).eps * losses[0].max()
+    assert (logits[0] - logits[1]).abs().max() <= torch.finfo(half).eps * logits[0].abs().max()
+    if half == torch.float16:
+        assert run.trainer.accelerator.scaler.get_scale() < 2**16, (
+            "no step overflowed, which is what this is to stand"
+        )
+
+
 @pytest.mark.parametrize("library", ["peft", "coursepkg"])
 def test_checkpointing_and_accumulation_change_no_loss(library, documents):
     settings = replace(SMALL, library=library, lora=replace(SMALL.lora, dropout=0.0))
@@ -191,7 +229,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(documents, tm
     with pytest.raises(FloatingPointError, match="the loss of step 3 is nan"):
         settings = replace(SMALL, save_every=1)
         qlora.finetune(model, tokenizer, documents, settings, tmp_path, progress=False)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-1", "checkpoint-2", "run.json"}
 
 
 def test_one_process_takes_one_device(monkeypatch, tmp_path):
@@ -214,10 +252,16 @@ class CutOff(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("library", ["peft", "coursepkg"])
-def test_a_run_that_was_cut_off_goes_on_to_the_same_end(library, documents, tmp_path, monkeypatch):
-    settings = replace(SMALL, library=library, save_every=2, epochs=2)
-    whole, model = finetuned(settings, documents)
+@pytest.mark.parametrize(("library", "half"), [("peft", None), ("coursepkg", None), ("peft", torch.float16)])
+def test_a_run_that_was_cut_off_goes_on_to_the_same_end(library, half, documents, tmp_path, monkeypatch):
+    settings = replace(SMALL, library=library, save_every=2, epochs=2, evaluate_every=3)
+    looks = {
+        "held_out": documents[:6],
+        "examine": lambda model: {"sum": sum(p.sum().item() for p in model.parameters())},
+    }
+    if half is not None:
+        in_16_bits(monkeypatch, half)
+    whole, model = finetuned(settings, documents, **looks)
     wanted = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     make = qlora.run.LoraTrainer
 
@@ -226,14 +270,14 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_end(library, documents, tmp_
         trainer.add_callback(CutOff(at=5))
         return trainer
 
-    monkeypatch.setattr(qlora.run, "LoraTrainer", cut)
-    with pytest.raises(KeyboardInterrupt):
-        finetuned(settings, documents, folder=tmp_path)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(qlora.run, "LoraTrainer", cut)
+        finetuned(settings, documents, folder=tmp_path, **looks)
     files = {path.name for path in (tmp_path / "checkpoint-4").iterdir()}
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
-    again, model = finetuned(settings, documents, folder=tmp_path)
+    again, model = finetuned(settings, documents, folder=tmp_path, **looks)
     assert again.losses == whole.losses and len(whole.losses) == 14
+    assert again.evaluations == whole.evaluations and len(whole.evaluations) == 5
     assert all(torch.equal(p, wanted[name]) for name, p in model.named_parameters() if p.requires_grad)
 
 
@@ -259,6 +303,20 @@ def test_the_run_looks_at_what_is_held_out(documents):
     assert [each["step"] for each in run.evaluations] == [3, 6, 7]
     assert [each["answers"] for each in run.evaluations] == [1, 2, 3] and not any(seen)
     assert run.evaluations[-1]["loss"] < run.evaluations[0]["loss"]
+
+
+def test_the_held_out_loss_is_that_of_its_tokens(documents, tokenizer):
+    """Not of its batches: here a question of few answers' tokens is in one, and a page in the other."""
+    settings = replace(SMALL, batch=1, lora=replace(SMALL.lora, dropout=0.0))
+    held = [documents[0], documents[-1]]
+    run, model = finetuned(settings, documents, held_out=held)
+    rows = qlora.encode(tokenizer, held, 64)
+    with torch.no_grad():
+        found = [model(**qlora.collate([row])).loss.item() for row in rows]
+    counts = [sum(label != examples.IGNORED for label in row["labels"]) for row in rows]
+    wanted = (found[0] * counts[0] + found[1] * counts[1]) / sum(counts)
+    assert run.evaluations[-1]["loss"] == pytest.approx(wanted, rel=1e-5)
+    assert abs(sum(found) / 2 / wanted - 1) > 0.01
 
 
 def test_what_is_held_out_is_looked_at_in_the_end_in_any_case(documents):
@@ -482,6 +540,7 @@ def test_without_a_gpu_it_is_the_course_lm(monkeypatch):
     assert (choice.model, choice.settings) == ("course-lm", qlora.COURSE)
 
 
+@pytest.mark.parametrize("half", [None, torch.bfloat16, torch.float16], ids=["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -489,22 +548,30 @@ def test_without_a_gpu_it_is_the_course_lm(monkeypatch):
         replace(SMALL, library="peft"),
         replace(SMALL, weights="16 bit"),
         replace(SMALL, checkpointing=True),
+        replace(SMALL, weights="16 bit", lora=None),
     ],
+    ids=["ours", "peft", "16 bit", "checkpointing", "full"],
 )
-def test_the_budget_is_what_a_step_takes(settings, documents):
+def test_the_budget_is_what_a_step_takes(settings, half, documents, monkeypatch):
     """Weights, adapters, gradients and states to the byte, but for small buffers (4 KB), and for the tables that bitsandbytes keeps with each
     layer, which the budget counts and our layers share; activations within an eighth, which on a model of 5 million weights is what
-    attention's inner tensors are."""
-    settings = replace(settings, lora=replace(settings.lora, dropout=0.0))
+    attention's inner tensors are. With the dtypes of a GPU, too."""
+    if half is not None:
+        in_16_bits(monkeypatch, half)
+    if settings.lora is not None:
+        settings = replace(settings, lora=replace(settings.lora, dropout=0.0))
     tables = 42 * (1024 + 64) if (settings.library, settings.weights) == ("coursepkg", "nf4+dq") else 0
     model, tokenizer = qlora.load("course-lm", settings)
     run = qlora.finetune(model, tokenizer, documents, settings, progress=False)
     rows = qlora.encode(tokenizer, documents[-4:], 64)
     found = qlora.measured(model, run.trainer.optimizer, rows)
     told = qlora.predicted("course-lm", settings, tokens=max(len(row["input_ids"]) for row in rows))
-    for name in ("adapters", "gradients", "optimizer"):
+    names = {part.name for part in told.parts} - {"weights", "activations"}
+    assert {"gradients", "optimizer"} <= names
+    for name in names:
         assert abs(told[name] - found[name]) <= 4096, name
-    assert abs(told["weights"] - tables - found["weights"]) <= 4096
+    weights = found["weights"] + (found["adapters"] if settings.lora is None else 0)
+    assert abs(told["weights"] - tables - weights) <= 4096
     assert told["activations"] == pytest.approx(found["activations"], rel=1 / 8)
 
 
@@ -532,11 +599,28 @@ def test_pages_are_for_cuda_alone():
     assert runtime.optimizer(torch.device("cpu")).name == "adamw_torch"
 
 
-def test_a_broken_adapter_does_not_go_on(documents, tmp_path):
-    finetuned(replace(SMALL, save_every=2), documents, folder=tmp_path)
-    other = replace(SMALL, lora=replace(SMALL.lora, rank=2), save_every=2)
+def test_no_run_goes_on_from_another_ones_checkpoints(documents, tmp_path):
+    """Also where every tensor would fit; and nothing in the folder changes."""
+    settings = replace(SMALL, save_every=2)
+    finetuned(settings, documents, folder=tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for other, some in ((replace(settings, seed=1), documents), (settings, documents[1:])):
+        with pytest.raises(qlora.OtherRun, match="holds another run"):
+            finetuned(other, some, folder=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == kept
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(qlora.OtherRun):
+        finetuned(settings, documents, folder=tmp_path)
+
+
+def test_a_checkpoint_that_was_swapped_is_refused(documents, tmp_path):
+    settings = replace(SMALL, save_every=2)
+    other = replace(settings, lora=replace(SMALL.lora, rank=2))
+    for each, place in ((settings, "one"), (other, "two")):
+        finetuned(each, documents, folder=tmp_path / place)
+    (tmp_path / "two" / "run.json").write_bytes((tmp_path / "one" / "run.json").read_bytes())
     with pytest.raises(lora_model.NotAnAdapter, match="of another rank"):
-        finetuned(other, documents, folder=tmp_path)
+        finetuned(settings, documents, folder=tmp_path / "two")
 
 
 def test_tokens_that_training_never_read_look_alike(tokenizer, documents):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from coursepkg import cli, courselm, evaluation, load_model, lora_model
 from coursepkg.evaluation import Exam
 from coursepkg.qlora import command
+from coursepkg.qlora.record import RECORD
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = [{"text": f"What is {n} plus {n}?", "answer": str(2 * n)} for n in range(1, 17)]
@@ -37,7 +38,7 @@ def test_it_writes_an_adapter_and_what_the_run_was(data, tmp_path):
     given = ("--data", data, "--epochs", 2, "--batch", 4, "--rank", 2)
     outcome = finetune(out, *given)
     assert outcome.exit_code == 0, outcome.output
-    written = json.loads((out / command.RECORD).read_text(encoding="utf-8"))
+    written = json.loads((out / RECORD).read_text(encoding="utf-8"))
     assert len(written["losses"]) == 8 and written["examples"].startswith("16, sha256")
     assert written["settings"]["lora"]["rank"] == 2 and written["settings"]["weights"] == "nf4+dq"
     model = load_model(dtype=torch.float32)[0]
@@ -53,7 +54,7 @@ def test_other_examples_do_not_go_on(data, tmp_path):
     data.write_text(data.read_text(encoding="utf-8").replace("32", "33"), encoding="utf-8")
     outcome = finetune(tmp_path / "out", *given)
     assert outcome.exit_code == 1 and "holds another run" in outcome.stderr
-    (tmp_path / "out" / command.RECORD).unlink()
+    (tmp_path / "out" / RECORD).unlink()
     assert finetune(tmp_path / "out", *given).exit_code == 1
     assert (tmp_path / "out" / lora_model.TENSORS).read_bytes() == before
 
@@ -124,9 +125,7 @@ def test_two_processes_learn_what_one_learns(data, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert finetune(one, *given, "--batch", "8").exit_code == 0
-    losses = [
-        json.loads((each / command.RECORD).read_text(encoding="utf-8"))["losses"] for each in (one, two)
-    ]
+    losses = [json.loads((each / RECORD).read_text(encoding="utf-8"))["losses"] for each in (one, two)]
     assert len(losses[0]) == len(losses[1]) == 4
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     tensors = [load_file(each / lora_model.TENSORS) for each in (one, two)]

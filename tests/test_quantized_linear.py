@@ -175,14 +175,28 @@ def test_neither_the_input_nor_the_weight_is_kept_for_the_gradient():
     assert kept == []
 
 
-def test_a_product_under_autocast_is_in_its_dtype():
-    quantized = QuantizedLinear.of(linear(), Blocks())
-    x = torch.randn(5, 48, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = quantized(x)
-    assert y.dtype == torch.bfloat16
-    y.float().sum().backward()
-    assert x.grad.dtype == torch.float32
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_in_16_bits_it_is_bitsandbytes_layer(half, autocast):
+    """Computed in 16 bits, by autocast or by itself, and given in the input's dtype; values and gradients bit for bit."""
+    import bitsandbytes
+
+    layer = linear(inputs=64)
+    theirs = bitsandbytes.nn.Linear4bit(
+        64, 40, compute_dtype=half, compress_statistics=False, quant_type="nf4"
+    )
+    theirs.load_state_dict(layer.state_dict())
+    ours = QuantizedLinear.of(layer, Blocks())
+    ours.compute_dtype = None if autocast else half
+    found = []
+    for each in (theirs.to("cpu"), ours):
+        x = torch.linspace(-1, 1, 5 * 64).reshape(5, 64).requires_grad_()
+        with torch.autocast("cpu", half, enabled=autocast):
+            y = each(x)
+        y.square().sum().backward()
+        found.append((y, x.grad))
+    assert found[1][0].dtype == found[1][1].dtype == torch.float32
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @ALL_KINDS
@@ -615,5 +629,5 @@ def test_under_autocast_it_computes_what_a_linear_layer_of_the_weight_read_back_
             out = each(x)
         out.float().square().sum().backward()
         found.append((out, x.grad))
-    assert found[0][0].dtype == torch.bfloat16 and found[0][1].dtype == torch.float32
+    assert found[0][0].dtype == found[0][1].dtype == torch.float32
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

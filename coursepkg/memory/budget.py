@@ -94,12 +94,13 @@ def full_finetuning(
     dtype: str | StorageFormat = BF16,
     optim: str | Optimizer = "adamw-fp32",
     checkpointing: bool = True,
+    autocast: str | StorageFormat | None = None,
 ) -> Budget:
     """Budget of training every parameter.
 
     dtype: of weights, gradients and activations. optim: see `OPTIMIZERS`; "adamw-fp32" keeps two fp32 moments,
     "adamw-master" an fp32 copy of the weights as well. Gradients stand in it whole, as they do from the second
-    micro-batch of an accumulated step on.
+    micro-batch of an accumulated step on. autocast: see `activations`.
     """
     arch, fmt, opt = architecture(model), storage_format(dtype), optimizer(optim)
     if fmt.scale is not None:
@@ -110,7 +111,7 @@ def full_finetuning(
         Part("weights", weight_bytes(arch, fmt)),
         Part("gradients", stored(arch.tensors, fmt)),
         Part("optimizer", opt.state_bytes(arch.tensors, fmt)),
-        Part("activations", activations(arch, length, batch, fmt, None, checkpointing).peak),
+        Part("activations", activations(arch, length, batch, fmt, None, checkpointing, autocast).peak),
     )
     return Budget(
         f"{arch.name}, full finetuning in {fmt.name} with {opt.name}, batch {batch}, length {length}", parts
@@ -125,8 +126,12 @@ def lora(
     dtype: str | StorageFormat = BF16,
     optim: str | Optimizer = "adamw",
     checkpointing: bool = True,
+    autocast: str | StorageFormat | None = None,
 ) -> Budget:
-    """Budget of LoRA on frozen weights in `dtype` (Hu et al. 2021): only the adapters have gradients and states."""
+    """Budget of LoRA on frozen weights in `dtype` (Hu et al. 2021): only the adapters have gradients and states.
+
+    autocast: see `activations`.
+    """
     arch, fmt, adapters = architecture(model), storage_format(dtype), adapters or Lora()
     if fmt.scale is not None:
         raise ValueError(f"LoRA on {fmt.name} weights is QLoRA; use qlora(…, weights={fmt.name!r})")
@@ -137,7 +142,7 @@ def lora(
             *_adapter_parts(arch, adapters, optim),
             Part(
                 "activations",
-                activations(arch, length, batch, fmt, adapters, checkpointing).peak
+                activations(arch, length, batch, fmt, adapters, checkpointing, autocast).peak
                 + _copy(arch, adapters, fmt),
             ),
         ),
@@ -154,12 +159,14 @@ def qlora(
     checkpointing: bool = True,
     prepared: bool = True,
     compute: str | StorageFormat = BF16,
+    autocast: bool = False,
 ) -> Budget:
     """Budget of QLoRA (Dettmers et al. 2023): frozen quantized Linear weights (4-bit NF4 by default), adapters beside them.
 
     prepared: whether peft's `prepare_model_for_kbit_training` was called. It casts what is not quantized (embeddings,
     norms, head) up to fp32, and the residual stream with it; without it both stay in bf16.
-    The activations hold one weight matrix, dequantized to `compute` for its matrix product.
+    The activations hold one weight matrix, dequantized to `compute` for its matrix product. autocast: whether all else is computed in
+    `compute`, too, as trainers do on a GPU.
     """
     arch, fmt, adapters = architecture(model), storage_format(weights), adapters or Lora()
     if fmt.scale is None:
@@ -168,19 +175,20 @@ def qlora(
         )
     stream = FP32 if prepared else BF16
     dequantized = max(storage_format(compute).nominal_bytes(prod(shape)) for shape in arch.linears.values())
-    peak = activations(arch, length, batch, stream, adapters, checkpointing).peak
+    cast = compute if autocast else None
+    peak = activations(arch, length, batch, stream, adapters, checkpointing, cast).peak
     return Budget(
         f"{arch.name}, QLoRA r={adapters.rank} on {fmt.name}, batch {batch}, length {length}",
         (
             Part("weights", weight_bytes(arch, fmt, stream)),
             *_adapter_parts(arch, adapters, optim),
-            Part("activations", peak + dequantized + _copy(arch, adapters, stream)),
+            Part("activations", peak + dequantized + (0 if autocast else _copy(arch, adapters, stream))),
         ),
     )
 
 
 def _copy(arch: Architecture, adapters: Lora, fmt: StorageFormat) -> int:
-    """The embedding's copy that trained rows are written into, and that the tied head reads."""
+    """The embedding's copy that trained rows are written into, and that the tied head reads. (Autocast's own copy takes its place.)"""
     return fmt.nominal_bytes(arch.vocab_size * arch.hidden_size) if adapters.tokens else 0
 
 

@@ -91,7 +91,7 @@ class _LiveBytes(TorchDispatchMode):
 
     def _watch(self, storage: torch.UntypedStorage) -> None:
         key, n_bytes = storage._cdata, storage.nbytes()
-        if key in self.seen:
+        if key in self.seen or storage.device.type == "meta":
             return
 
         def freed(_: weakref.ref) -> None:

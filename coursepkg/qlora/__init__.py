@@ -15,6 +15,7 @@ from coursepkg.qlora.examples import collate, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.measuring import measured, predicted
 from coursepkg.qlora.merging import WAYS, merged
+from coursepkg.qlora.record import OtherRun
 from coursepkg.qlora.run import OutOfMemory, Run, finetune, finetune_largest
 from coursepkg.qlora.settings import COURSE, HUB, WEIGHTS, Settings
 from coursepkg.qlora.traps import mend
@@ -27,6 +28,7 @@ __all__ = [
     "WEIGHTS",
     "Choice",
     "Document",
+    "OtherRun",
     "OutOfMemory",
     "Run",
     "Settings",

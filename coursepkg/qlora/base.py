@@ -11,6 +11,7 @@ from coursepkg import lora_model, quantized_model, runtime
 from coursepkg.loading import load_model
 from coursepkg.qlora.settings import WEIGHTS, Settings
 from coursepkg.qlora.traps import mend
+from coursepkg.quantize_on_load import QuantizeOnLoad
 from coursepkg.quiet import quiet
 
 
@@ -26,7 +27,7 @@ def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
 
 
 def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
-    """The model that `adapt` is to be given, and its tokenizer: stored in 4 bits already where bitsandbytes does that.
+    """The model that `adapt` is to be given, and its tokenizer: stored in 4 bits already, so that it need not fit in 16.
 
     Raises ValueError where `accelerate launch` is to shard what cannot be: this package's layers, and anything in fp16.
     """
@@ -40,11 +41,14 @@ def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, An
 
 
 def loading(settings: Settings) -> dict[str, Any]:
-    """What `from_pretrained` is to be given: the device and its dtype, and how bitsandbytes is to store the base, where it is to."""
+    """What `from_pretrained` is to be given: the device and its dtype, and how the base is to be stored, where it is to be quantized."""
     where = runtime.device()
     given: dict[str, Any] = {"dtype": runtime.dtype(where).dtype}
-    if settings.library == "peft" and WEIGHTS[settings.weights]:
-        given["quantization_config"] = _bitsandbytes(settings, given["dtype"])
+    if kind := WEIGHTS[settings.weights]:
+        ours = settings.library == "coursepkg"
+        given["quantization_config"] = (
+            QuantizeOnLoad(kind) if ours else _bitsandbytes(settings, given["dtype"])
+        )
     if where.type != "cpu":
         local = int(os.environ.get("LOCAL_RANK", 0))
         given["device_map"] = None if is_sharded() else {"": local if where.type == "cuda" else where}
@@ -52,17 +56,24 @@ def loading(settings: Settings) -> dict[str, Any]:
 
 
 def adapt(model: Any, settings: Settings) -> Any:
-    """The same for a model that is loaded already, in 16 or 32 bits, or by bitsandbytes: quantized where it is not, in place; with adapters."""
+    """The same for a model that is loaded already, in 16 or 32 bits or quantized: quantized where it is not, in place; with adapters."""
     kind = WEIGHTS[settings.weights]
     model.requires_grad_(False)
     if settings.lora is None:
         model.float().requires_grad_(True)
     elif settings.library == "coursepkg":
+        dtype = model.dtype
         if kind is not None:
-            quantized_model.quantize_model(model, kind)
+            if not quantized_model.quantized_layers(model):
+                quantized_model.quantize_model(model, kind)
+            for _, layer in quantized_model.quantized_layers(model):
+                layer.compute_dtype = dtype
             _cast_up(model)
         torch.manual_seed(settings.seed)
         lora_model.add(model, settings.lora)
+        for layer in lora_model.layers(model).values():  # beside 4 bits, too, as peft does
+            first = layer.lora_A[layer.active[0]].weight
+            first.data = first.to(dtype).to(first.dtype)
     else:
         model = _with_peft(model, settings, kind is not None)
     checkpoint(model, settings.checkpointing)

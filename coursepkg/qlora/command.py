@@ -1,9 +1,8 @@
 """`coursepkg finetune`: a run from the command line, on one device or, under `accelerate launch`, on several."""
 
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,14 @@ from accelerate import PartialState
 
 from coursepkg import lora_model, token_rows
 from coursepkg.chat import Document
-from coursepkg.files import replaced
 from coursepkg.qlora.base import adapt, load_base
 from coursepkg.qlora.examples import encode
 from coursepkg.qlora.run import Run, finetune
 from coursepkg.qlora.settings import Settings
 
-RECORD = "run.json"
-
 
 class Unusable(ValueError):
-    """The examples or the folder cannot be used; the message says why."""
+    """The examples cannot be used; the message says why."""
 
 
 def read(path: Path) -> list[Document]:
@@ -59,7 +55,7 @@ def train(
 ) -> Run:
     """Train an adapter and write it to `output`, with what the run was and its losses; cut off, the same call goes on.
 
-    rows: train the embedding's rows of those tokens that the base can hardly tell from others. Raises Unusable where `output` holds another run.
+    rows: train the embedding's rows of those tokens that the base can hardly tell from others. Raises as `load_base` and `finetune` do.
     """
     state = PartialState()
     say = say if state.is_main_process else (lambda text: None)
@@ -74,42 +70,11 @@ def train(
                 f"{len(alike)} of {len(tokens)} tokens look like another to the base: their rows are trained, too"
             )
             settings = replace(settings, lora=replace(settings.lora, tokens=alike))
-    record = output / RECORD
-    described = json.loads(
-        json.dumps({"model": name, "examples": digest(documents), "settings": asdict(settings)})
-    )
-    used = any(output.glob("checkpoint-*")) or (output / lora_model.TENSORS).exists()
-    if (used or record.is_file()) and _described(record) != described:
-        raise Unusable(f"{output} holds another run; give it the same settings, or another folder")
     model = adapt(model, settings)
-    state.wait_for_everyone()
-    if state.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        _write(record, described)
     run = finetune(model, tokenizer, documents, settings, output, say=say)
     if state.is_main_process:
-        _write(record, described | {"losses": run.losses, "evaluations": run.evaluations, "said": run.said})
         say(
             f"{lora_model.trainable(model):,} numbers trained in {len(run.losses)} steps; the last losses: "
             + ", ".join(f"{loss:.3f}" for loss in run.losses[-3:])
         )
     return run
-
-
-def digest(documents: Sequence[Document]) -> str:
-    """What tells one list of examples from another."""
-    text = json.dumps([[each.text, each.answer] for each in documents])
-    return f"{len(documents)}, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def _described(record: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("model", "examples", "settings")}
-    except (OSError, ValueError, KeyError):
-        return {}
-
-
-def _write(record: Path, written: dict[str, Any]) -> None:
-    text = json.dumps(written, indent=1) + "\n"
-    replaced(record, lambda path: path.write_text(text, encoding="utf-8"))

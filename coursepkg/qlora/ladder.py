@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from coursepkg import memory, runtime
 from coursepkg.loading import COURSE_LM
 from coursepkg.memory import Budget
@@ -43,11 +45,12 @@ def choose(
     models: Sequence[str] = MODELS,
     free: int | None = None,
     hub: Any = None,
+    dtype: torch.dtype | None = None,
 ) -> Choice:
     """The largest of the models that fits, with as much of the settings given up as that takes.
 
     free: bytes; None for those that the device has now. hub: what `runtime.hub` says, None to ask it where a model is to be loaded from
-    there. Without a GPU, without the hub, or where nothing fits, it is the course LM, with settings of its own.
+    there. dtype: as `predicted` takes it, for another device than this. Without a GPU, without the hub, or where nothing fits, it is the course LM, with settings of its own.
     """
     where = runtime.device()
     if free is None and where.type == "cpu":
@@ -63,7 +66,7 @@ def choose(
         given: Settings | None = settings
         what: list[str] = []
         while given is not None:
-            budget = predicted(model, given)
+            budget = predicted(model, given, dtype=dtype)
             if budget.total <= allowed:
                 changed = f", with {'; '.join(what[-1:])}" if what else ""
                 room = f"{memory.in_gb(budget.total, 1)} of {memory.in_gb(free, 1)} that are free"

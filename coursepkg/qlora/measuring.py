@@ -27,10 +27,13 @@ OPTIMIZERS = {
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
-def predicted(model: str | Path, settings: Settings, tokens: int | None = None) -> Budget:
+def predicted(
+    model: str | Path, settings: Settings, tokens: int | None = None, dtype: torch.dtype | None = None
+) -> Budget:
     """The budget of one step of a run. tokens: those in a row of a batch; None for the longest, `settings.length`.
 
-    model: as `memory.architecture` takes it, or "course-lm". Raises ValueError for an optimizer of which no budget knows.
+    model: as `memory.architecture` takes it, or "course-lm". dtype: in which the device computes, in 16 bits under autocast; None for
+    what this one does. Raises ValueError for an optimizer of which no budget knows.
     """
     shape = source(model) if str(model) == COURSE_LM else model
     lora, name = settings.lora, settings.optimizer or runtime.optimizer(runtime.device()).name
@@ -42,15 +45,17 @@ def predicted(model: str | Path, settings: Settings, tokens: int | None = None) 
         "optim": OPTIMIZERS[name],
         "checkpointing": settings.checkpointing,
     }
+    computed = DTYPES[dtype or runtime.dtype(runtime.device()).dtype]
+    cast = None if computed == "fp32" else computed
     if lora is None:
-        return _titled(memory.full_finetuning(shape, dtype="fp32", **given))
+        return _titled(memory.full_finetuning(shape, dtype="fp32", autocast=cast, **given))
     given["adapters"] = Lora(
         lora.rank, lora.targets or memory.ALL_LINEAR, dropout=lora.dropout > 0, tokens=len(lora.tokens)
     )
-    dtype = DTYPES[runtime.dtype(runtime.device()).dtype]
     if settings.weights == "16 bit":
-        return _titled(memory.lora(shape, dtype=dtype, **given))
-    return _titled(memory.qlora(shape, weights=_like(settings.weights), compute=dtype, **given))
+        return _titled(memory.lora(shape, dtype=computed, autocast=cast, **given))
+    quantized = {"weights": _like(settings.weights), "compute": computed, "autocast": cast is not None}
+    return _titled(memory.qlora(shape, **quantized, **given))
 
 
 def _titled(budget: Budget) -> Budget:
@@ -60,12 +65,15 @@ def _titled(budget: Budget) -> Budget:
 def measured(model: Any, optimizer: torch.optim.Optimizer, rows: list[Row]) -> Budget:
     """The same parts, counted: the bytes of real tensors, and the most that were alive in a step on these rows.
 
-    The step is computed forwards and backwards, and nothing is changed by it. On a GPU the peak is what torch's allocator held.
+    The step is computed forwards and backwards, under autocast where the run is, and nothing is changed by it. On a GPU the peak is what torch's allocator held.
     """
-    batch = {name: tensor.to(_device(model)) for name, tensor in collate(rows).items()}
+    device, dtype = _device(model), runtime.dtype(runtime.device()).dtype
+    batch = {name: tensor.to(device) for name, tensor in collate(rows).items()}
 
     def step() -> None:
-        model(**batch, use_cache=False).loss.backward()
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss = model(**batch, use_cache=False).loss
+        loss.backward()
 
     was_training = model.training
     model.train()

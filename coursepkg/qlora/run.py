@@ -7,10 +7,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
 from transformers.trainer_utils import get_last_checkpoint
 
 from coursepkg.chat import Document
+from coursepkg.qlora import record
 from coursepkg.qlora.base import checkpoint, load
 from coursepkg.qlora.examples import arrange, cut, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
@@ -24,9 +26,9 @@ class OutOfMemory(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left behind.
+    """What a run left behind, also where it was cut off and went on.
 
-    losses: of each step, in nats a predicted token. evaluations: for each look at what was held out the step, the loss and what was
+    losses: of each step, in nats a predicted token. evaluations: for each look at what was held out the step, the loss (in nats a predicted token) and what was
     examined. settings: as they were in the end, after giving way to what memory there was. said: what there was to say on the way.
     """
 
@@ -50,25 +52,30 @@ def finetune(
 ) -> Run:
     """Train the adapters of a model that `load` made, in place; it is in evaluation mode afterwards.
 
-    folder: where checkpoints are kept, and at the end the adapter in peft's format; a run that was cut off goes on from the last of
-    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model; both at the end, and every
+    folder: where checkpoints are kept, what the run is, and at the end the adapter in peft's format; a run that was cut off goes on from the last of
+    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model, gives numbers; both at the end, and every
     `settings.evaluate_every` steps.
     Where memory runs out, the run goes on from its last whole step with what `ladder.lower` leaves, and says so.
-    Raises OutOfMemory where there is nothing left to give up, ValueError for examples that do not fit, trainer.NoGradient where adapters
-    would not learn, and FloatingPointError where the loss is no number.
+    Raises OutOfMemory where there is nothing left to give up, ValueError for examples that do not fit, record.OtherRun where the folder holds
+    another run, trainer.NoGradient where adapters would not learn, and FloatingPointError where the loss is no number.
     """
+    asked = record.described(model, examples, settings)
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        place, said, evaluations = Path(folder or scratch), [], []
+        place, said = Path(folder or scratch), []
+        record.claim(place, asked)
         first = {
             name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
         }
         last = get_last_checkpoint(str(place)) if place.is_dir() else None
         # In the order of the whole rows, so that a run that has to cut them off goes on where it was.
         rows, held = _rows(tokenizer, examples, settings), encode(tokenizer, held_out, settings.length)
+        state = PartialState()
+        state.wait_for_everyone()  # for all have looked at the folder before anything is written
+        if state.is_main_process and not (place / record.RECORD).exists():
+            record.write(place, asked)
         while True:
             rows, held = cut(rows, settings.length), cut(held, settings.length)
             trainer = LoraTrainer(model, settings, place, rows, held, examine, progress)
-            trainer.evaluations += evaluations
             try:
                 trainer.train(resume_from_checkpoint=last)
                 break
@@ -81,10 +88,8 @@ def finetune(
                         f"memory ran out ({reason}); several processes do not step down by themselves, so start again with a smaller batch"
                     ) from error
                 last = _kept(trainer) or last
-                evaluations = trainer.evaluations
             finally:
-                for callback in trainer.callback_handler.callbacks:
-                    getattr(callback, "stop", bool)()
+                trainer.release()
             given = lower(settings)
             if given is None:
                 raise OutOfMemory(
@@ -100,12 +105,13 @@ def finetune(
             model.zero_grad(set_to_none=True)
             clear_device_cache(garbage_collection=True)
             checkpoint(model, settings.checkpointing)
-        model.eval()
+        losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
+        run = Run(losses, tuple(trainer.evaluations), settings, tuple(said), trainer)
         if folder is not None:
             trainer.save_model(str(place))
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    losses = tuple(entry["loss"] for entry in history)
-    return Run(losses, tuple(trainer.evaluations), settings, tuple(said), trainer)
+        if state.is_main_process:
+            record.write(place, asked, losses=losses, evaluations=run.evaluations, said=said)
+    return run
 
 
 def finetune_largest(

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from coursepkg import lora_model, runtime
 from coursepkg.qlora.bar import Bar
-from coursepkg.qlora.examples import Row, collate
+from coursepkg.qlora.examples import IGNORED, Row, collate
 from coursepkg.qlora.settings import Settings
 
 
@@ -39,8 +39,8 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
         max_grad_norm=settings.clip,
         weight_decay=0.0,
         optim=settings.optimizer or runtime.optimizer(where).name,
-        bf16=where.type == "cuda" and dtype == torch.bfloat16,
-        fp16=where.type == "cuda" and dtype == torch.float16,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,  # with scaled gradients
         use_cpu=where.type == "cpu",
         seed=settings.seed,
         logging_steps=1,
@@ -81,6 +81,7 @@ class LoraTrainer(Trainer):
         names = sorted({name for layer in lora_model.layers(model).values() for name in layer.active})
         if len(names) > 1:
             raise ValueError(f"one adapter is trained at a time, and {', '.join(names)} are active")
+        self._forward = vars(model).get("forward")
         super().__init__(
             model,
             arguments(settings, folder),
@@ -88,11 +89,11 @@ class LoraTrainer(Trainer):
             eval_dataset=list(held_out) or None,
             data_collator=collate,
             callbacks=[_Watch(self), *([Bar()] if progress else [])],
+            compute_metrics=_by_token,
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         self._examine = examine
-        self.evaluations: list[dict[str, float]] = []
         self.is_updating = False
         self._random: Any = None
         self._seen = False
@@ -113,6 +114,11 @@ class LoraTrainer(Trainer):
         """Whether there are held-out rows, or something to examine."""
         return self.eval_dataset is not None or self._examine is not None
 
+    @property
+    def evaluations(self) -> list[dict[str, float]]:
+        """Each look at what was held out. They stand in the trainer's state, which checkpoints keep."""
+        return [entry["looked"] for entry in self.state.log_history if "looked" in entry]
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """With a rate of its own for the embedding, or for the rows of it that are trained."""
         if self.optimizer is None:
@@ -129,16 +135,38 @@ class LoraTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The loss on what is held out, and what `examine` says."""
-        if self.evaluations and self.evaluations[-1]["step"] == self.state.global_step:
+        looked = self.evaluations
+        if looked and looked[-1]["step"] == self.state.global_step:
             return {}  # the trainer asks once more when the epoch ends
         found = {"step": self.state.global_step}
         if self.eval_dataset is not None:
-            found["loss"] = super().evaluate(*args, **kwargs)["eval_loss"]
+            found["loss"] = super().evaluate(*args, **kwargs)["eval_by_token"]
         if self._examine is not None and self.is_world_process_zero():
             self.model.eval()
             found |= self._examine(self.model)
-        self.evaluations.append(found)
+        self.state.log_history.append({"step": self.state.global_step, "looked": found})
         return {"eval_loss": found.get("loss", float("nan"))}
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The mean loss of a batch; for each of its rows the loss of its tokens as far as that mean says, and their number. No logits: they would fill the memory."""
+        loss, _, _ = super().prediction_step(model, inputs, True)
+        counts = (inputs["labels"][:, 1:] != IGNORED).sum(dim=1).to(loss.device)
+        return loss, loss.float() * counts, counts
+
+    def release(self) -> None:
+        """Leave the model in evaluation mode, and its forward as it was given: accelerate has wrapped it to compute in 16 bits. Stop the bar.
+
+        accelerate's own unwrapping would take transformers' decorators off, too.
+        """
+        vars(self.model).pop("_original_forward", None)
+        vars(self.model).pop("forward", None)
+        if self._forward is not None:
+            self.model.forward = self._forward
+        self.model.eval()
+        for callback in self.callback_handler.callbacks:
+            getattr(callback, "stop", bool)()
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Also stops at the first loss that is no number, before anything is saved. Raises FloatingPointError."""
@@ -183,6 +211,11 @@ class LoraTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             lora_model.read_into(self.model, resume_from_checkpoint, self.adapter)
+
+
+def _by_token(found: EvalPrediction) -> dict[str, float]:
+    """The mean over tokens; the trainer's own is that over batches, in which short answers count for more than long ones."""
+    return {"by_token": float(found.predictions.sum() / found.label_ids.sum())}
 
 
 def _get_random() -> tuple[torch.Tensor, list[torch.Tensor]]:
