@@ -683,7 +683,7 @@ for name, each in (
     for made in (copy.deepcopy(each), mended):
         quantized_model.quantize_model(made, Affine(four_bits))
         said.append(evaluation.divergence(made, model, pieces).nats.value)
-    print(f"{name:<18} 4 bits, KL {said[0]:>7.4f}, with AWQ's scales {said[1]:>7.4f}")
+    print(f"{name:<18} 4 bits, KL {said[0]:>7.2g}, with AWQ's scales {said[1]:>7.2g}")
 
 # %% [markdown]
 # Planted outliers that swing nearly treble KL, for the columns that meet a loud input were made small, and are rounded to 0. AWQ's scales make them large again, and nearly undo the damage. Take care: these outliers were planted by multiplying an input and dividing its weights, which is

@@ -23,9 +23,6 @@ except ModuleNotFoundError:
     # %pip install -q "{{ install }}"
     import coursepkg
 
-import gc
-from dataclasses import replace
-
 import torch
 from coursepkg import (
     courselm,
@@ -68,6 +65,7 @@ for name, budget in ways.items():
 # So the question "which model can I finetune here?" has an answer before anything is downloaded. `qlora.choose` goes down a ladder: the largest model first; if it does not fit, smaller batches with more of them to a step, then a smaller model. On some devices it would take:
 
 # %%
+from dataclasses import replace
 from types import SimpleNamespace
 
 reachable = SimpleNamespace(reachable=True, reason="")
@@ -81,6 +79,8 @@ for name in ("RTX 4060", "RTX 3060", "T4", "L4", "A100 40GB", "H100 80GB"):
     )
 
 # %% [markdown]
+# (On a GPU, trainers compute products in 16 bits under *autocast*, beside a residual stream in fp32: each layer keeps a 16-bit copy of what it reads, and the head one of its weight. The budgets count these copies; a test holds them against what autograd keeps in bf16, within 3 %.)
+#
 # ### What if?
 #
 # Choose QLoRA, a model and a device. What does twice the length cost, what twice the batch? What without checkpointing? From where on is it not the weights that decide?
@@ -223,6 +223,8 @@ for part in told.parts:
 # First as practitioners run it: bitsandbytes stores the base, peft puts the adapters beside it, transformers' trainer trains. Then the same with this course's NF4 layers and LoRA. Same seed, same data, same order; 20 steps each.
 
 # %%
+import gc
+
 curves = {}
 for library in ("peft", "coursepkg"):
     model = bases = None  # one model at a time: the last one makes room

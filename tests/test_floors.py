@@ -81,6 +81,10 @@ def test_memory_knows_no_model():
         ("files.py", set()),
         ("quantized_model.py", {"files", "quantized_linear", "surgery", "weight_formats"}),
         (
+            "quantize_on_load.py",
+            {"quantized_linear", "quantized_model", "surgery", "weight_formats"},
+        ),
+        (
             "export",
             {
                 "affine",
@@ -141,6 +145,7 @@ def test_memory_knows_no_model():
                 "lora_model",
                 "memory",
                 "qlora",
+                "quantize_on_load",
                 "quantized_linear",
                 "quantized_model",
                 "quiet",

@@ -1,8 +1,8 @@
 """Every check of the course: `python -m tools.test`. `make test` is this, after setting up.
 
-Lint; notebooks against their masters; the proof that each assignment grades rightly; the tests; every lecture again,
-its outputs compared by nbval. All of them run even if one fails. The last lines count what passed, failed and was
-skipped, and say why.
+Lint; notebooks against their masters; the proof that each assignment grades rightly; the tests, those of grading side by side with the
+others, a half of the machine's cores to each; every lecture again, its outputs compared by nbval. All of them run even if one fails. The
+last lines count what passed, failed and was skipped, and say why.
 """
 
 import os
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tools import ROOT, compared
 from tools.lecture import CELL_SECONDS, ENVIRONMENT
 
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
+#: Tests of grading and of browsers: they wait for processes that they start, and leave most of a core to the others.
+GRADING = ("test_grading_*.py", "test_browser.py")
 NBVAL = ("--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}")
 
 
@@ -46,18 +49,53 @@ def counted(report: Path) -> tuple[dict[str, int], list[str]]:
     return {"passed": len(cases) - failed - len(skips), "failed": failed, "skipped": len(skips)}, lines
 
 
-def check(name: str, *command: str, report: Path | None = None) -> Outcome:
-    """Run Python with `command` in the repository root, its output going straight to ours."""
-    print(f"\n== {name} ==", flush=True)
+def check(
+    name: str,
+    *command: str,
+    report: Path | None = None,
+    output: Path | None = None,
+    threads: int | None = None,
+) -> Outcome:
+    """Run Python with `command` in the repository root. Its output goes straight to ours; or to a file, which is printed when it ends."""
     if report:
         report.unlink(missing_ok=True)
         command = (*command, f"--junitxml={report}")
+    environment = os.environ | ENVIRONMENT | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    if output is None:
+        print(f"\n== {name} ==", flush=True)
     started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL
-    )
+    with open(output or os.devnull, "wb") as written:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=written if output else None,
+            stderr=subprocess.STDOUT if output else None,
+        )
     seconds = time.perf_counter() - started
+    if output is not None:
+        print(f"\n== {name} ==\n{output.read_text(encoding='utf-8', errors='replace')}", flush=True)
     return Outcome(name, done.returncode, seconds, *(counted(report) if report else ()))
+
+
+def tests(reports: Path) -> list[Outcome]:
+    """All tests, in two processes."""
+    half = max(1, (os.cpu_count() or 1) // 2)
+    grading = sorted(path for pattern in GRADING for path in (ROOT / "tests").glob(pattern))
+    named, others = [str(path) for path in grading], [f"--ignore={path}" for path in grading]
+    with ThreadPoolExecutor(1) as beside:
+        waiting = beside.submit(
+            check,
+            "tests of grading",
+            *PYTEST,
+            *named,
+            report=reports / "grading.xml",
+            output=reports / "grading.txt",
+            threads=half,
+        )
+        outcome = check("tests", *PYTEST, *others, report=reports / "tests.xml", threads=half)
+        return [outcome, waiting.result()]
 
 
 def main() -> int:
@@ -68,7 +106,7 @@ def main() -> int:
         check("format", "-m", "ruff", "format", "--check", "."),
         check("masters", "-m", "tools.build", "--check"),
         check("grading proofs", "-m", "coursepkg", "prove"),
-        check("tests", *PYTEST, report=reports / "tests.xml"),
+        *tests(reports),
     ]
     cells = compared.counts(ROOT)
     if cells:

@@ -9,9 +9,8 @@ from typing import Any
 
 from coursepkg import lora_model
 from coursepkg.chat import Document
-from coursepkg.courselm import checkpoint
 from coursepkg.files import replaced
-from coursepkg.loading import COURSE_LM
+from coursepkg.loading import COURSE_LM, source
 from coursepkg.qlora.settings import Settings
 
 #: The file's name.
@@ -26,7 +25,7 @@ class OtherRun(ValueError):
 def described(model: Any, documents: Sequence[Document], settings: Settings) -> dict[str, Any]:
     """What tells one run from another: the model's name, a hash of the examples, the settings as they were asked for."""
     name = getattr(model.config, "_name_or_path", "")
-    name = COURSE_LM if Path(name) == checkpoint.folder() else name
+    name = COURSE_LM if Path(name) == Path(source(COURSE_LM)) else name
     found = {"model": name, "examples": digest(documents), "settings": asdict(settings)}
     return json.loads(json.dumps(found))  # as it will be read: tuples are lists
 
