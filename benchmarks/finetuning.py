@@ -34,6 +34,8 @@ EPOCHS = 30
 SETTINGS = replace(qlora.COURSE, library="coursepkg")
 LORA = SETTINGS.lora
 FULL = replace(SETTINGS, lora=None, weights="16 bit", rate=1e-4, token_rate=1e-2)
+#: Every layer in full, and of the embedding the rows that LoRA has, at its rate.
+ROWS = "full, rows only"
 #: Of learning, and of the embedding.
 RATES = {
     "full": ((3e-5, 1e-2), (1e-4, 3e-3), (1e-4, 1e-2), (1e-4, 3e-2), (3e-4, 1e-2)),
@@ -58,7 +60,7 @@ def documents(client: str, seed: int) -> list[Document]:
 
 def methods() -> dict[str, Settings]:
     """What is compared, by name."""
-    found = {"full": FULL}
+    found = {"full": FULL, ROWS: replace(FULL, token_rate=SETTINGS.token_rate)}
     for weights in qlora.WEIGHTS:
         found["LoRA" if weights == "16 bit" else f"QLoRA, {weights}"] = replace(SETTINGS, weights=weights)
     return found
@@ -86,15 +88,18 @@ def wanted() -> Iterator[tuple[dict[str, Any], Settings]]:
             yield {"table": "rates", "name": name, "rate": rate, "token_rate": token_rate, "seed": 5}, given
 
 
-def trained(settings: Settings) -> tuple[Any, Any, qlora.Run]:
-    """The course LM after a run, its tokenizer, and the run."""
+def trained(settings: Settings, only_rows: bool = False) -> tuple[Any, Any, qlora.Run]:
+    """The course LM after a run, its tokenizer, and the run. only_rows: of the embedding, where layers are trained in full."""
     model, tokenizer = load_model(dtype=torch.float32)
     taught = documents(CLIENT, settings.seed)
+    rows = qlora.encode(tokenizer, taught, settings.length)
+    tokens = token_rows.alike(model, sorted({token for row in rows for token in row["input_ids"]}))
     if settings.lora is not None and settings.token_rate is not None:
-        rows = qlora.encode(tokenizer, taught, settings.length)
-        tokens = token_rows.alike(model, sorted({token for row in rows for token in row["input_ids"]}))
         settings = replace(settings, lora=replace(settings.lora, tokens=tokens))
     model = qlora.adapt(model, settings)
+    if only_rows:
+        model.get_input_embeddings().requires_grad_(False)
+        token_rows.put(model, "default", tokens).activate("default")
     return model, tokenizer, qlora.finetune(model, tokenizer, taught, settings, progress=False)
 
 
@@ -110,10 +115,10 @@ def scores(model: Any, tokenizer: Any, names: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def measure(settings: Settings) -> dict[str, Any]:
+def measure(settings: Settings, only_rows: bool = False) -> dict[str, Any]:
     """One run: what it scores, and what it took."""
     since = time.monotonic()
-    model, tokenizer, run = trained(settings)
+    model, tokenizer, run = trained(settings, only_rows)
     row: dict[str, Any] = {"seconds": round(time.monotonic() - since, 1), "steps": len(run.losses)}
     row["trainable"] = lora_model.trainable(model)
     row["loss"] = round(sum(run.losses[-10:]) / 10, 4)
@@ -199,7 +204,7 @@ def main() -> None:
             continue
         if any(all(row.get(name) == value for name, value in key.items()) for row in rows):
             continue
-        add(key | measure(settings))
+        add(key | measure(settings, only_rows=key["name"] == ROWS))
         gc.collect()
     if not given.seeds and (given.table is None or "spectra" in given.table):
         rows = [row for row in rows if row["table"] not in ("spectra", "truncated")]

@@ -689,6 +689,23 @@ def test_after_an_evaluation_gradients_arrive_and_merging_is_right(documents, mo
         qlora.finetune(model, tokenizer, documents, settings, progress=False)
 
 
+def test_weights_that_bitsandbytes_reads_back_wrongly_are_refused(tmp_path, tokenizer):
+    """A fourth trap: on a CPU, rows that are not whole blocks of 64 come back with more than twice the error. Ours read them rightly."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    weight = torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
+    theirs = dequantize_4bit(*quantize_4bit(weight, quant_type="nf4"))
+    kind = qlora.WEIGHTS["nf4"]
+    ours = kind.dequantize(kind.quantize(weight), weight.shape, torch.float32)
+    assert (ours - weight).norm() < 0.1 * weight.norm() < 0.2 * weight.norm() < (theirs - weight).norm()
+    trials.small_model("llama", "fp32", hidden_size=96, vocab_size=2048).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    settings = replace(SMALL, lora=LoraConfig(rank=2), weights="nf4")
+    with pytest.raises(ValueError, match="layers.0.self_attn.q_proj: its rows are not whole blocks"):
+        qlora.load(tmp_path, replace(settings, library="peft"))
+    qlora.load(tmp_path, settings)
+
+
 def test_8_bit_layers_compute_in_training_what_they_compute_afterwards():
     """The second trap: without `mend` inputs are not rounded in training, and the threshold is ignored."""
     model, _ = loaded(8)

@@ -10,7 +10,7 @@ import torch
 from coursepkg import lora_model, quantized_model, runtime
 from coursepkg.loading import load_model
 from coursepkg.qlora.settings import WEIGHTS, Settings
-from coursepkg.qlora.traps import mend
+from coursepkg.qlora.traps import mend, misread
 from coursepkg.quantize_on_load import QuantizeOnLoad
 from coursepkg.quiet import quiet
 
@@ -20,7 +20,7 @@ def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
 
     name, hub: as `load_model` takes them. Computed in the device's dtype; where the base is quantized, what is not (embedding, norms, head)
     is kept in fp32, as peft's prepare_model_for_kbit_training does; for full finetuning all is. The adapters' first values are drawn from `settings.seed`, and are the same with both
-    libraries. Raises as `load_model` does, and ValueError where layers cannot be quantized.
+    libraries. Raises as `load_model` does, and ValueError where layers cannot be quantized, or are read back wrongly (`traps.misread`).
     """
     model, tokenizer = load_base(name, settings, **hub)
     return adapt(model, settings), tokenizer
@@ -115,6 +115,10 @@ def _with_peft(model: Any, settings: Settings, quantized: bool) -> Any:
     lora = settings.lora
     if quantized:
         mend(model)
+        if wrong := misread(model):
+            raise ValueError(
+                f"{wrong[0]}: its rows are not whole blocks, and bitsandbytes reads them back wrongly on a CPU; take library='coursepkg'"
+            )
     if quantized and not is_sharded():
         with quiet():
             model = peft.prepare_model_for_kbit_training(

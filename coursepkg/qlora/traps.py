@@ -38,6 +38,21 @@ def mend(model: torch.nn.Module) -> list[str]:
     return [f"{count} {what}" for what, count in done.items()]
 
 
+def misread(model: torch.nn.Module) -> list[str]:
+    """The layers in 4 bits on a CPU whose rows are not whole blocks: bitsandbytes reads their weights back wrongly there, at any dtype."""
+    try:
+        from bitsandbytes.nn import Linear4bit
+    except ImportError:
+        return []
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, Linear4bit)
+        and module.weight.device.type == "cpu"
+        and module.in_features % module.weight.blocksize
+    ]
+
+
 def _stay(module: torch.nn.Module, inputs: Any) -> None:
     module.eval()
 
