@@ -83,7 +83,7 @@ class Settings:
         return self.batch * self.accumulation
 
 
-#: For the course LM, which is to learn a handbook by heart: high rates, many epochs; the best of a sweep (`benchmarks/finetuning.py`). The lessons come in an order of
+#: For the course LM, which is to learn a handbook by heart: high rates, many epochs; one of the pairs that learnt it in a sweep (`benchmarks/finetuning.py`, table rates). The lessons come in an order of
 #: their own, each fact once an epoch.
 COURSE = Settings(
     length=128, batch=16, shuffled=False, rate=3e-3, token_rate=3e-2, clip=1.0, checkpointing=False
