@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.quantizers import HfQuantizer
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AUTO_QUANTIZER_MAPPING
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from coursepkg import surgery
@@ -21,12 +22,15 @@ from coursepkg.weight_formats import WeightFormat
 _METHOD = "coursepkg"
 
 
-@register_quantization_config(_METHOD)
+class CannotQuantize(RuntimeError):
+    """A layer of a checkpoint cannot be quantized while it is read; the message names it and says why."""
+
+
 class QuantizeOnLoad(QuantizationConfigMixin):
     """kind: the format of all Linear layers but the output head.
 
-    `from_pretrained` then raises ValueError, with the layer's name, as `quantize_model` does, and where the checkpoint lacks a weight or two
-    layers share one.
+    `from_pretrained` then raises CannotQuantize, with the layer's name, where `quantize_model` raises ValueError, where the checkpoint lacks a
+    layer's weight or bias, where two layers share a weight, and where layers are offloaded to a disk.
     """
 
     def __init__(self, kind: WeightFormat) -> None:
@@ -37,7 +41,6 @@ class QuantizeOnLoad(QuantizationConfigMixin):
         return {"quant_method": _METHOD, "kind": self.kind.described()}
 
 
-@register_quantizer(_METHOD)
 class _Quantizer(HfQuantizer):
     """Lets each Linear layer of a model that has no weights yet wait for its own, to be swapped then."""
 
@@ -50,26 +53,35 @@ class _Quantizer(HfQuantizer):
         def waiting(name: str, layer: torch.nn.Linear) -> torch.nn.Module:
             if reason := more_than_linear(model, name, layer):
                 raise ValueError(reason)
-            if {f"{name}.weight"} & {*tied, *tied.values()}:
+            if f"{name}.weight" in {*tied, *tied.values()}:
                 raise ValueError("its weight is shared; quantize_model, after loading, keeps that")
 
             def arrived(weight: torch.Tensor) -> None:
                 if not getattr(weight, "_is_hf_initialized", False):
-                    raise ValueError(f"{name}: the checkpoint holds no weight for it")
+                    raise CannotQuantize(f"{name}: the checkpoint holds no weight for it")
                 try:
                     stored = kind.quantize(weight.detach())
                 except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from error
+                    raise CannotQuantize(f"{name}: {error}") from error
                 made = QuantizedLinear(stored, tuple(weight.shape), kind, model.get_submodule(name).bias)
                 made._is_hf_initialized = True
                 surgery.swap(model, lambda other, now: made if other == name else now, (_Waiting,))
 
             return _Waiting(layer, arrived)
 
-        surgery.swap(model, waiting)
+        try:
+            surgery.swap(model, waiting)
+        except ValueError as error:
+            raise CannotQuantize(str(error)) from error
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         """The model is one like those that quantize_model makes, which transformers knows nothing special of."""
+        for name, module in model.named_modules():
+            if isinstance(module, _Waiting):
+                raise CannotQuantize(f"{name} is offloaded: its weight stays in 16 bits on a disk")
+            bias = module.bias if isinstance(module, QuantizedLinear) else None
+            if bias is not None and not getattr(bias, "_is_hf_initialized", False):
+                raise CannotQuantize(f"{name}: the checkpoint holds no bias for it")
         self.remove_quantization_config(model)
         for module in model.modules():
             vars(getattr(module, "config", self)).pop("_is_quantized", None)
@@ -103,3 +115,8 @@ class _Waiting(torch.nn.Linear):
             self.arrived(value)
         else:
             super().__setattr__(name, value)
+
+
+# As transformers' register_quantizer does, which refuses a second time: notebooks reload modules.
+AUTO_QUANTIZATION_CONFIG_MAPPING[_METHOD] = QuantizeOnLoad
+AUTO_QUANTIZER_MAPPING[_METHOD] = _Quantizer

@@ -115,7 +115,8 @@ class _Product(torch.autograd.Function):
             ctx.computed = torch.get_autocast_dtype(x.device.type)
         added = None if bias is None else bias.to(ctx.computed)
         weight = layer.dequantize(ctx.computed)
-        return torch.nn.functional.linear(x.to(ctx.computed), weight, added).to(ctx.given)
+        with torch.autocast(x.device.type, enabled=False):  # it would cast again
+            return torch.nn.functional.linear(x.to(ctx.computed), weight, added).to(ctx.given)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:

@@ -139,6 +139,7 @@ def test_memory_knows_no_model():
             {
                 "chat",
                 "codebooks",
+                "courselm",
                 "files",
                 "loading",
                 "lora",

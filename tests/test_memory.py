@@ -285,6 +285,7 @@ class TestBadInput:
             (lambda: FORMATS["int8"].stored_bytes(), "give a shape"),
             (lambda: Lora(targets=("q_proj", "q_proj")), "stands twice"),
             (lambda: memory.activations("llama-2-7b", 1, dtype="nf4"), "not in nf4"),
+            (lambda: memory.activations("llama-2-7b", 1, autocast="nf4"), "not in nf4"),
             (lambda: memory.prefill_bytes("llama-2-7b", -5), "cannot be negative"),
             (
                 lambda: Architecture.from_config(LLAMA | {"num_key_value_heads": "2"}),

@@ -132,6 +132,41 @@ def test_two_processes_learn_what_one_learns(data, tmp_path):
     assert all(torch.allclose(tensors[0][name], tensors[1][name], atol=1e-4) for name in tensors[0])
 
 
+HELD_OUT = """
+import sys
+from coursepkg import courselm, qlora
+from coursepkg.lora import LoraConfig
+
+settings = qlora.Settings(lora=LoraConfig(rank=2), weights="16 bit", library="coursepkg", length=64, batch=int(sys.argv[2]))
+lessons = next(courselm.lessons("law", 1))
+held = [each for each in lessons if each.answer][:2] + [each for each in lessons if not each.answer][:1]
+model, tokenizer = qlora.load("course-lm", settings)
+qlora.finetune(model, tokenizer, held * 4, settings, sys.argv[1], held, progress=False)
+"""
+
+
+def test_two_processes_see_the_same_held_out_loss(tmp_path):
+    """Three rows of unlike length in two processes: one of them reads a row twice, which must not count."""
+    script = tmp_path / "held_out.py"
+    script.write_text(HELD_OUT, encoding="utf-8")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    looks = []
+    for name, how, batch in (("one", [], "4"), ("two", launch, "2")):
+        done = subprocess.run(
+            [sys.executable, *how, str(script), str(tmp_path / name), batch],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        looks.append(json.loads((tmp_path / name / RECORD).read_text(encoding="utf-8"))["evaluations"])
+    assert [look["step"] for look in looks[0]] == [look["step"] for look in looks[1]] == [3]
+    assert looks[1][0]["loss"] == pytest.approx(looks[0][0]["loss"], rel=1e-4)
+
+
 def test_the_configuration_for_several_gpus_is_one_that_accelerate_reads(tmp_path):
     from accelerate.commands.config.config_args import load_config_from_file
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
-from coursepkg import quantized_model, trials
-from coursepkg.loading import ModelNotFound, load_model
+from coursepkg import qlora, quantize_on_load, quantized_model, trials
+from coursepkg.loading import load_model
 from coursepkg.memory import measure
-from coursepkg.quantize_on_load import QuantizeOnLoad
+from coursepkg.quantize_on_load import CannotQuantize, QuantizeOnLoad
 from coursepkg.weight_formats import Blocks
 
 KIND = Blocks(double_quantized=True)
@@ -55,12 +56,15 @@ def test_the_model_is_never_whole_in_16_bits(tmp_path, monkeypatch):
 
 
 def test_a_weight_that_cannot_be_quantized_is_named(tmp_path):
+    """Not as a checkpoint that cannot be read, and before anything else is read."""
     model, tokenizer = load_model(dtype=torch.float32)
     tokenizer.save_pretrained(tmp_path)
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
     model.save_pretrained(tmp_path)
-    with pytest.raises(ModelNotFound, match="layers.1.mlp.up_proj"):
+    with pytest.raises(CannotQuantize, match="layers.1.mlp.up_proj: x holds infinities"):
         load_model(tmp_path, quantization_config=QuantizeOnLoad(KIND))
+    with pytest.raises(ValueError, match="layers.1.mlp.up_proj: x holds infinities"):
+        qlora.load(tmp_path, qlora.Settings(library="coursepkg"))
 
 
 def test_a_lack_of_memory_is_not_hidden(tmp_path, monkeypatch):
@@ -75,13 +79,25 @@ def test_a_lack_of_memory_is_not_hidden(tmp_path, monkeypatch):
         read(tmp_path, quantization_config=QuantizeOnLoad(KIND))
 
 
-def test_a_checkpoint_without_a_weight_is_refused(tmp_path):
-    trials.small_model("llama").save_pretrained(tmp_path)
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_checkpoint_that_lacks_a_part_of_a_layer_is_refused(part, tmp_path):
+    trials.small_model("qwen2").save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    del tensors["model.layers.1.mlp.up_proj.weight"]
+    del tensors[f"model.layers.1.self_attn.q_proj.{part}"]
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="layers.1.mlp.up_proj: the checkpoint holds no weight for it"):
+    with pytest.raises(
+        CannotQuantize, match=f"layers.1.self_attn.q_proj: the checkpoint holds no {part} for it"
+    ):
         read(tmp_path, quantization_config=QuantizeOnLoad(KIND))
+
+
+def test_layers_on_a_disk_are_refused(tmp_path):
+    trials.small_model("llama").save_pretrained(tmp_path)
+    places = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    places |= {f"model.layers.{at}": "disk" if at else "cpu" for at in range(4)}
+    given = {"device_map": places, "offload_folder": str(tmp_path / "disk")}
+    with pytest.raises(CannotQuantize, match="layers.1.self_attn.q_proj is offloaded"):
+        read(tmp_path, quantization_config=QuantizeOnLoad(KIND), **given)
 
 
 def test_layers_that_are_more_than_linear_or_shared_are_refused(tmp_path, monkeypatch):
@@ -90,10 +106,20 @@ def test_layers_that_are_more_than_linear_or_shared_are_refused(tmp_path, monkey
     tied = {"lm_head.weight": "model.embed_tokens.weight", name.replace(".0.", ".1."): name}
     with (
         monkeypatch.context() as patch,
-        pytest.raises(ValueError, match="layers.0.mlp.up_proj: its weight is shared"),
+        pytest.raises(CannotQuantize, match="layers.0.mlp.up_proj: its weight is shared"),
     ):
         patch.setattr(LlamaForCausalLM, "_tied_weights_keys", tied)
         read(tmp_path, quantization_config=QuantizeOnLoad(KIND))
     monkeypatch.setattr(LlamaForCausalLM, "_keep_in_fp32_modules", ["down_proj"])
-    with pytest.raises(ValueError, match="layers.0.mlp.down_proj: LlamaForCausalLM keeps down_proj in fp32"):
+    with pytest.raises(
+        CannotQuantize, match="layers.0.mlp.down_proj: LlamaForCausalLM keeps down_proj in fp32"
+    ):
         read(tmp_path, quantization_config=QuantizeOnLoad(KIND))
+
+
+def test_the_module_can_be_read_again():
+    """Notebooks do, with autoreload."""
+    import importlib
+
+    importlib.reload(quantize_on_load)
+    assert AUTO_QUANTIZER_MAPPING["coursepkg"] is quantize_on_load._Quantizer

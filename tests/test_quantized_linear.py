@@ -177,8 +177,11 @@ def test_neither_the_input_nor_the_weight_is_kept_for_the_gradient():
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_in_16_bits_it_is_bitsandbytes_layer(half, autocast):
+@pytest.mark.parametrize("own", [False, True])
+def test_in_16_bits_it_is_bitsandbytes_layer(half, autocast, own):
     """Computed in 16 bits, by autocast or by itself, and given in the input's dtype; values and gradients bit for bit."""
+    if not autocast and not own:
+        half = torch.float32
     import bitsandbytes
 
     layer = linear(inputs=64)
@@ -187,7 +190,7 @@ def test_in_16_bits_it_is_bitsandbytes_layer(half, autocast):
     )
     theirs.load_state_dict(layer.state_dict())
     ours = QuantizedLinear.of(layer, Blocks())
-    ours.compute_dtype = None if autocast else half
+    ours.compute_dtype = half if own else None
     found = []
     for each in (theirs.to("cpu"), ours):
         x = torch.linspace(-1, 1, 5 * 64).reshape(5, 64).requires_grad_()
@@ -197,6 +200,18 @@ def test_in_16_bits_it_is_bitsandbytes_layer(half, autocast):
         found.append((y, x.grad))
     assert found[1][0].dtype == found[1][1].dtype == torch.float32
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("own", [torch.float32, torch.float16])
+def test_its_own_dtype_comes_before_autocasts(own):
+    layer = QuantizedLinear.of(linear(), Blocks())
+    x = torch.linspace(-1, 1, 240).reshape(5, 48)
+    layer.compute_dtype = own
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x)
+    assert torch.equal(found, layer(x))
+    layer.compute_dtype = None
+    assert (found - layer(x)).abs().max() <= 8 * torch.finfo(own).eps * found.abs().max()
 
 
 @ALL_KINDS

@@ -11,6 +11,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,30 +65,32 @@ def check(
     if output is None:
         print(f"\n== {name} ==", flush=True)
     started = time.perf_counter()
-    with open(output or os.devnull, "wb") as written:
+    with output.open("wb") if output else nullcontext() as written:
         done = subprocess.run(
             [sys.executable, *command],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=written if output else None,
+            stdout=written,
             stderr=subprocess.STDOUT if output else None,
         )
     seconds = time.perf_counter() - started
     if output is not None:
-        print(f"\n== {name} ==\n{output.read_text(encoding='utf-8', errors='replace')}", flush=True)
+        print(f"\n== {name} ==", flush=True)
+        sys.stdout.buffer.write(output.read_bytes())  # whatever its encoding
+        sys.stdout.flush()
     return Outcome(name, done.returncode, seconds, *(counted(report) if report else ()))
 
 
 def tests(reports: Path) -> list[Outcome]:
-    """All tests, in two processes."""
+    """All tests, in two processes; the output of the second is shown after that of the first."""
     half = max(1, (os.cpu_count() or 1) // 2)
     grading = sorted(path for pattern in GRADING for path in (ROOT / "tests").glob(pattern))
     named, others = [str(path) for path in grading], [f"--ignore={path}" for path in grading]
     with ThreadPoolExecutor(1) as beside:
         waiting = beside.submit(
             check,
-            "tests of grading",
+            "grading, browsers",
             *PYTEST,
             *named,
             report=reports / "grading.xml",

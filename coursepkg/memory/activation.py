@@ -130,8 +130,13 @@ def activations(
     cast = None if autocast is None else storage_format(autocast)
     if length < 1 or batch < 1:
         raise ValueError(f"length and batch must be at least 1 (length={length}, batch={batch})")
-    if fmt.scale is not None:
-        raise ValueError(f"activations are kept in a floating-point dtype such as bf16, not in {fmt.name}")
+    for each in (fmt, cast):
+        if each is not None and each.scale is not None:
+            raise ValueError(
+                f"activations are kept in a floating-point dtype such as bf16, not in {each.name}"
+            )
+    if lora is None and cast is not None and cast.bits == fmt.bits:
+        cast = None  # nothing is cast where all weights are in that dtype
     e, tokens, h = ceil(fmt.bits / 8), batch * length, arch.hidden_size
     per_layer = [_layer(arch, fmt, lora, length, batch, window, cast) for window in arch.windows]
     # Without checkpointing nothing before the first adapter needs a gradient, so neither does the first norm.

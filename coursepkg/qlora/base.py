@@ -11,7 +11,7 @@ from coursepkg import lora_model, quantized_model, runtime
 from coursepkg.loading import load_model
 from coursepkg.qlora.settings import WEIGHTS, Settings
 from coursepkg.qlora.traps import mend, misread
-from coursepkg.quantize_on_load import QuantizeOnLoad
+from coursepkg.quantize_on_load import CannotQuantize, QuantizeOnLoad
 from coursepkg.quiet import quiet
 
 
@@ -29,7 +29,7 @@ def load(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
 def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, Any]:
     """The model that `adapt` is to be given, and its tokenizer: stored in 4 bits already, so that it need not fit in 16.
 
-    Raises ValueError where `accelerate launch` is to shard what cannot be: this package's layers, and anything in fp16.
+    Raises ValueError where layers cannot be quantized, and where `accelerate launch` is to shard what cannot be: this package's layers, and anything in fp16.
     """
     if is_sharded() and (
         settings.library == "coursepkg" or runtime.dtype(runtime.device()).dtype == torch.float16
@@ -37,7 +37,10 @@ def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, An
         raise ValueError(
             "FSDP shards bitsandbytes' layers in bf16 only: take library='peft' on GPUs that have bfloat16"
         )
-    return load_model(name, **loading(settings), **hub)
+    try:
+        return load_model(name, **loading(settings), **hub)
+    except CannotQuantize as error:
+        raise ValueError(str(error)) from error
 
 
 def loading(settings: Settings) -> dict[str, Any]:
@@ -56,8 +59,16 @@ def loading(settings: Settings) -> dict[str, Any]:
 
 
 def adapt(model: Any, settings: Settings) -> Any:
-    """The same for a model that is loaded already, in 16 or 32 bits or quantized: quantized where it is not, in place; with adapters."""
+    """The same for a model that is loaded already, in 16 or 32 bits or quantized: quantized where it is not, in place; with adapters.
+
+    Raises ValueError where it is quantized in another format than the settings'.
+    """
     kind = WEIGHTS[settings.weights]
+    for name, layer in quantized_model.quantized_layers(model):
+        if layer.kind != kind or settings.library != "coursepkg":
+            raise ValueError(
+                f"{name} is stored as {layer.kind.name}, and the settings want {settings.weights} with {settings.library}"
+            )
     model.requires_grad_(False)
     if settings.lora is None:
         model.float().requires_grad_(True)
@@ -117,7 +128,7 @@ def _with_peft(model: Any, settings: Settings, quantized: bool) -> Any:
         mend(model)
         if wrong := misread(model):
             raise ValueError(
-                f"{wrong[0]}: its rows are not whole blocks, and bitsandbytes reads them back wrongly on a CPU; take library='coursepkg'"
+                f"{wrong[0]}: its rows are not whole blocks, and bitsandbytes reads them back wrongly on this CPU; take library='coursepkg'"
             )
     if quantized and not is_sharded():
         with quiet():

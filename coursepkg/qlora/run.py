@@ -13,7 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from coursepkg.chat import Document
 from coursepkg.qlora import record
-from coursepkg.qlora.base import checkpoint, load
+from coursepkg.qlora.base import checkpoint, is_sharded, load
 from coursepkg.qlora.examples import arrange, cut, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.settings import HUB, Settings
@@ -26,10 +26,10 @@ class OutOfMemory(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left behind, also where it was cut off and went on.
+    """What a run left behind, the parts before it was cut off included where it went on.
 
     losses: of each step, in nats a predicted token. evaluations: for each look at what was held out the step, the loss (in nats a predicted token) and what was
-    examined. settings: as they were in the end, after giving way to what memory there was. said: what there was to say on the way.
+    examined. settings: as they were in the end, after giving way to what memory there was (since it last went on). said: what there was to say on the way.
     """
 
     losses: tuple[float, ...]
@@ -53,16 +53,21 @@ def finetune(
     """Train the adapters of a model that `load` made, in place; it is in evaluation mode afterwards.
 
     folder: where checkpoints are kept, what the run is, and at the end the adapter in peft's format; a run that was cut off goes on from the last of
-    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model, gives numbers; both at the end, and every
-    `settings.evaluate_every` steps.
+    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model, gives numbers, in the first of several processes; both at the end, and every
+    `settings.evaluate_every` steps. A run that goes on should be given the same.
     Where memory runs out, the run goes on from its last whole step with what `ladder.lower` leaves, and says so.
-    Raises OutOfMemory where there is nothing left to give up, ValueError for examples that do not fit, record.OtherRun where the folder holds
+    Raises OutOfMemory where there is nothing left to give up, ValueError for examples that do not fit and for `examine` where the model is
+    sharded, record.OtherRun where the folder holds
     another run, trainer.NoGradient where adapters would not learn, and FloatingPointError where the loss is no number.
     """
+    if examine is not None and is_sharded():
+        raise ValueError(
+            "a model that is sharded answers to all processes at once, and examine is asked in one"
+        )
     asked = record.described(model, examples, settings)
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        place, said = Path(folder or scratch), []
-        record.claim(place, asked)
+        place = Path(folder or scratch)
+        said = record.claim(place, asked)
         first = {
             name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
         }
@@ -71,13 +76,14 @@ def finetune(
         rows, held = _rows(tokenizer, examples, settings), encode(tokenizer, held_out, settings.length)
         state = PartialState()
         state.wait_for_everyone()  # for all have looked at the folder before anything is written
-        if state.is_main_process and not (place / record.RECORD).exists():
+        if folder is not None and state.is_main_process and not (place / record.RECORD).exists():
             record.write(place, asked)
         while True:
             rows, held = cut(rows, settings.length), cut(held, settings.length)
             trainer = LoraTrainer(model, settings, place, rows, held, examine, progress)
             try:
                 trainer.train(resume_from_checkpoint=last)
+                trainer.look(last=True)
                 break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -85,7 +91,7 @@ def finetune(
                 reason = str(error).splitlines()[0]
                 if trainer.args.world_size > 1:
                     raise OutOfMemory(
-                        f"memory ran out ({reason}); several processes do not step down by themselves, so start again with a smaller batch"
+                        f"memory ran out ({reason}); several processes do not step down by themselves, so call it again with smaller batches and more of them to a step"
                     ) from error
                 last = _kept(trainer) or last
             finally:
@@ -99,6 +105,8 @@ def finetune(
             at = "the beginning" if last is None else f"step {last.rpartition('-')[2]}"
             said.append(f"memory ran out ({reason}); on from {at} with {what}")
             say(said[-1])
+            if folder is not None:
+                record.write(place, asked, said=said)
             if last is None:
                 _put_back(model, first)
             del trainer
@@ -109,8 +117,8 @@ def finetune(
         run = Run(losses, tuple(trainer.evaluations), settings, tuple(said), trainer)
         if folder is not None:
             trainer.save_model(str(place))
-        if state.is_main_process:
-            record.write(place, asked, losses=losses, evaluations=run.evaluations, said=said)
+            if state.is_main_process:
+                record.write(place, asked, losses=losses, evaluations=run.evaluations, said=said)
     return run
 
 

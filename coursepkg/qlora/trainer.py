@@ -143,17 +143,29 @@ class LoraTrainer(Trainer):
             found["loss"] = super().evaluate(*args, **kwargs)["eval_by_token"]
         if self._examine is not None and self.is_world_process_zero():
             self.model.eval()
-            found |= self._examine(self.model)
+            found |= {name: float(value) for name, value in self._examine(self.model).items()}
         self.state.log_history.append({"step": self.state.global_step, "looked": found})
         return {"eval_loss": found.get("loss", float("nan"))}
+
+    def look(self, last: bool = False) -> None:
+        """Evaluate, where that is due at this step (or is the `last` look) and has not been done."""
+        every, step = self.settings.evaluate_every, self.state.global_step
+        if self.has_something_to_look_at and step and (last or (every and step % every == 0)):
+            self.evaluate()
 
     def prediction_step(
         self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The mean loss of a batch; for each of its rows the loss of its tokens as far as that mean says, and their number. No logits: they would fill the memory."""
-        loss, _, _ = super().prediction_step(model, inputs, True)
-        counts = (inputs["labels"][:, 1:] != IGNORED).sum(dim=1).to(loss.device)
-        return loss, loss.float() * counts, counts
+        """The mean loss of a batch; for each of its rows the sum of its tokens' losses, and their number. No logits: they would fill the memory."""
+        given = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(**{name: tensor for name, tensor in given.items() if name != "labels"}).logits
+        wanted = given["labels"][:, 1:]
+        losses = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), wanted.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        sums, counts = losses.view(wanted.shape).sum(dim=1), (wanted != IGNORED).sum(dim=1)
+        return sums.sum() / counts.sum(), sums, counts
 
     def release(self) -> None:
         """Leave the model in evaluation mode, and its forward as it was given: accelerate has wrapped it to compute in 16 bits. Stop the bar.
@@ -235,13 +247,16 @@ class _Watch(TrainerCallback):
     def __init__(self, trainer: LoraTrainer) -> None:
         self.trainer = trainer
 
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer.look()  # that at which memory ran out
+
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.trainer._random = _get_random()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer._random = _get_random()
-        every, asked = self.trainer.settings.evaluate_every, self.trainer.has_something_to_look_at
-        if every and state.global_step % every == 0 or asked and state.global_step == state.max_steps:
+        every = self.trainer.settings.evaluate_every
+        if every and state.global_step % every == 0 and self.trainer.has_something_to_look_at:
             control.should_evaluate = True
 
     def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
