@@ -22,6 +22,20 @@ ROOT = Path(__file__).resolve().parents[1]
 LINES = [{"text": f"What is {n} plus {n}?", "answer": str(2 * n)} for n in range(1, 17)]
 
 
+# On GPUs `accelerate launch` starts processes as torchrun does; on CPUs it would want mpirun.
+LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def run_python(*arguments):
+    """A Python process on the CPU that has to end well."""
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "sums.jsonl"
@@ -110,20 +124,8 @@ def test_two_processes_learn_what_one_learns(data, tmp_path):
         "--rank",
         "2",
     ]
-    # On GPUs `accelerate launch` starts processes as torchrun does; on CPUs it would want mpirun.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    launch += ["-m", "coursepkg", "finetune"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     one, two = tmp_path / "one", tmp_path / "two"
-    done = subprocess.run(
-        [*launch, str(two), *given, "--batch", "4"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_python(*LAUNCH, "-m", "coursepkg", "finetune", str(two), *given, "--batch", "4")
     assert finetune(one, *given, "--batch", "8").exit_code == 0
     losses = [json.loads((each / RECORD).read_text(encoding="utf-8"))["losses"] for each in (one, two)]
     assert len(losses[0]) == len(losses[1]) == 4
@@ -149,19 +151,9 @@ def test_two_processes_see_the_same_held_out_loss(tmp_path):
     """Three rows of unlike length in two processes: one of them reads a row twice, which must not count."""
     script = tmp_path / "held_out.py"
     script.write_text(HELD_OUT, encoding="utf-8")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     looks = []
-    for name, how, batch in (("one", [], "4"), ("two", launch, "2")):
-        done = subprocess.run(
-            [sys.executable, *how, str(script), str(tmp_path / name), batch],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    for name, how, batch in (("one", (), "4"), ("two", LAUNCH, "2")):
+        run_python(*how, str(script), str(tmp_path / name), batch)
         looks.append(json.loads((tmp_path / name / RECORD).read_text(encoding="utf-8"))["evaluations"])
     assert [look["step"] for look in looks[0]] == [look["step"] for look in looks[1]] == [3]
     assert looks[1][0]["loss"] == pytest.approx(looks[0][0]["loss"], rel=1e-4)
