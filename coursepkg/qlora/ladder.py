@@ -13,7 +13,7 @@ from coursepkg.memory import Budget
 from coursepkg.qlora.measuring import predicted
 from coursepkg.qlora.settings import COURSE, HUB, Settings
 
-#: Models of the hub that nobody has to ask for, under Apache 2.0, the largest first.
+#: Models of the hub that nobody has to ask for, under Apache 2.0 (as all of Qwen2.5 but 3B and 72B), the largest first.
 MODELS = (
     "Qwen/Qwen2.5-32B",
     "Qwen/Qwen2.5-14B",
