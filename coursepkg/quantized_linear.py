@@ -1,5 +1,6 @@
 """A Linear layer that stores its weight quantized, and reads it back for each product."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -105,6 +106,12 @@ class QuantizedLinear(KeepsDtypes):
         )
 
 
+def _as_given(x: torch.Tensor) -> AbstractContextManager:
+    """Products in the dtypes of what is given: autocast would cast again."""
+    known = torch.amp.is_autocast_available(x.device.type)  # meta is not
+    return torch.autocast(x.device.type, enabled=False) if known else nullcontext()
+
+
 class _Product(torch.autograd.Function):
     """x Wᵀ + b, which keeps neither x nor W for the gradients of x and b."""
 
@@ -115,7 +122,7 @@ class _Product(torch.autograd.Function):
             ctx.computed = torch.get_autocast_dtype(x.device.type)
         added = None if bias is None else bias.to(ctx.computed)
         weight = layer.dequantize(ctx.computed)
-        with torch.autocast(x.device.type, enabled=False):  # it would cast again
+        with _as_given(x):
             return torch.nn.functional.linear(x.to(ctx.computed), weight, added).to(ctx.given)
 
     @staticmethod
@@ -123,7 +130,8 @@ class _Product(torch.autograd.Function):
         of_x = of_bias = None
         gradient = gradient.to(ctx.computed)
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ ctx.layer.dequantize(ctx.computed)).to(ctx.given)
+            with _as_given(gradient):
+                of_x = (gradient @ ctx.layer.dequantize(ctx.computed)).to(ctx.given)
         if ctx.needs_input_grad[1]:
             of_bias = gradient.sum_to_size(ctx.layer.out_features)
         return of_x, of_bias, None

@@ -57,7 +57,7 @@ def check(
     output: Path | None = None,
     threads: int | None = None,
 ) -> Outcome:
-    """Run Python with `command` in the repository root. Its output goes straight to ours; or to a file, which is printed when it ends."""
+    """Run Python with `command` in the repository root. Its output goes straight to ours, or to a file."""
     if report:
         report.unlink(missing_ok=True)
         command = (*command, f"--junitxml={report}")
@@ -75,10 +75,6 @@ def check(
             stderr=subprocess.STDOUT if output else None,
         )
     seconds = time.perf_counter() - started
-    if output is not None:
-        print(f"\n== {name} ==", flush=True)
-        sys.stdout.buffer.write(output.read_bytes())  # whatever its encoding
-        sys.stdout.flush()
     return Outcome(name, done.returncode, seconds, *(counted(report) if report else ()))
 
 
@@ -87,18 +83,15 @@ def tests(reports: Path) -> list[Outcome]:
     half = max(1, (os.cpu_count() or 1) // 2)
     grading = sorted(path for pattern in GRADING for path in (ROOT / "tests").glob(pattern))
     named, others = [str(path) for path in grading], [f"--ignore={path}" for path in grading]
+    name, report, output = "grading, browsers", reports / "grading.xml", reports / "grading.txt"
     with ThreadPoolExecutor(1) as beside:
-        waiting = beside.submit(
-            check,
-            "grading, browsers",
-            *PYTEST,
-            *named,
-            report=reports / "grading.xml",
-            output=reports / "grading.txt",
-            threads=half,
-        )
-        outcome = check("tests", *PYTEST, *others, report=reports / "tests.xml", threads=half)
-        return [outcome, waiting.result()]
+        waiting = beside.submit(check, name, *PYTEST, *named, report=report, output=output, threads=half)
+        outcomes = [check("tests", *PYTEST, *others, report=reports / "tests.xml", threads=half)]
+        outcomes.append(waiting.result())
+    print(f"\n== {name} ==", flush=True)
+    sys.stdout.buffer.write(output.read_bytes())  # whatever its encoding
+    sys.stdout.flush()
+    return outcomes
 
 
 def main() -> int:

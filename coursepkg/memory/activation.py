@@ -135,7 +135,7 @@ def activations(
             raise ValueError(
                 f"activations are kept in a floating-point dtype such as bf16, not in {each.name}"
             )
-    if lora is None and cast is not None and cast.bits == fmt.bits:
+    if lora is None and cast is not None and cast.name == fmt.name:
         cast = None  # nothing is cast where all weights are in that dtype
     e, tokens, h = ceil(fmt.bits / 8), batch * length, arch.hidden_size
     per_layer = [_layer(arch, fmt, lora, length, batch, window, cast) for window in arch.windows]
@@ -149,7 +149,7 @@ def activations(
     head += 0 if lora is not None else tokens * c * h  # the input of a trained output head
     copies = forward_end = 0
     if cast is not None:
-        head += c * arch.vocab_size * h if fmt.bits != cast.bits else 0  # a copy of the head's weight
+        head += c * arch.vocab_size * h if fmt.name != cast.name else 0  # a copy of the head's weight
         trained = lora.tensors(arch) if lora else [t for t in arch.tensors if t.role == "linear"]
         copies = c * sum(t.count for t in trained)
         layers += 0 if checkpointing else copies

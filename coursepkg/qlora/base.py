@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from coursepkg import lora_model, quantized_model, runtime
+from coursepkg import lora_model, quantize_on_load, quantized_model, runtime
 from coursepkg.loading import load_model
 from coursepkg.qlora.settings import WEIGHTS, Settings
 from coursepkg.qlora.traps import mend, misread
-from coursepkg.quantize_on_load import CannotQuantize, QuantizeOnLoad
+from coursepkg.quantized_linear import QuantizedLinear
 from coursepkg.quiet import quiet
 
 
@@ -39,7 +39,7 @@ def load_base(name: str | Path, settings: Settings, **hub: Any) -> tuple[Any, An
         )
     try:
         return load_model(name, **loading(settings), **hub)
-    except CannotQuantize as error:
+    except quantize_on_load.CannotQuantize as error:
         raise ValueError(str(error)) from error
 
 
@@ -50,7 +50,7 @@ def loading(settings: Settings) -> dict[str, Any]:
     if kind := WEIGHTS[settings.weights]:
         ours = settings.library == "coursepkg"
         given["quantization_config"] = (
-            QuantizeOnLoad(kind) if ours else _bitsandbytes(settings, given["dtype"])
+            quantize_on_load.QuantizeOnLoad(kind) if ours else _bitsandbytes(settings, given["dtype"])
         )
     if where.type != "cpu":
         local = int(os.environ.get("LOCAL_RANK", 0))
@@ -64,10 +64,11 @@ def adapt(model: Any, settings: Settings) -> Any:
     Raises ValueError where it is quantized in another format than the settings'.
     """
     kind = WEIGHTS[settings.weights]
-    for name, layer in quantized_model.quantized_layers(model):
-        if layer.kind != kind or settings.library != "coursepkg":
+    for name, module in model.named_modules():
+        library, stored = _stored(module)
+        if library and (library, stored) != (settings.library, settings.weights):
             raise ValueError(
-                f"{name} is stored as {layer.kind.name}, and the settings want {settings.weights} with {settings.library}"
+                f"{name} is stored as {stored} by {library}, and the settings want {settings.weights} by {settings.library}"
             )
     model.requires_grad_(False)
     if settings.lora is None:
@@ -152,6 +153,17 @@ def _with_peft(model: Any, settings: Settings, quantized: bool) -> Any:
             ),
             autocast_adapter_dtype=not is_sharded(),
         )
+
+
+def _stored(module: torch.nn.Module) -> tuple[str | None, str]:
+    """Which library has quantized a layer, None for none of both, and how: a name in WEIGHTS, or of another format."""
+    if isinstance(module, QuantizedLinear):
+        known = (name for name, kind in WEIGHTS.items() if kind == module.kind)
+        return "coursepkg", next(known, module.kind.name)
+    weight = getattr(module, "weight", None)
+    if type(weight).__name__ == "Params4bit":
+        return "peft", weight.quant_type + ("+dq" if weight.compress_statistics else "")
+    return None, ""
 
 
 def _cast_up(model: torch.nn.Module) -> None:

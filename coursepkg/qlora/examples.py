@@ -110,11 +110,12 @@ def collate(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
     return batch
 
 
-def arrange(rows: Sequence[Row], settings: Settings) -> list[Row]:
+def arrange(rows: Sequence[Row], settings: Settings, step: int | None = None) -> list[Row]:
     """All epochs, one after the other, in the order in which they are read: shuffled anew in each, or as they were given.
 
     by_length: each step's examples are alike in length, so that little is padding. Some steps' worth at a time are sorted, and the steps
-    shuffled. It depends on the seed and on `settings.total` alone, so that a batch of 8 is read in the order of two batches of 4.
+    shuffled. step: rows in one step of all devices; None for one device's. The order depends on the seed and on `step` alone, so that a batch
+    of 8 is read in the order of two batches of 4.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     order: list[int] = []
@@ -123,7 +124,7 @@ def arrange(rows: Sequence[Row], settings: Settings) -> list[Row]:
             torch.randperm(len(rows), generator=generator).tolist() if settings.shuffled else range(len(rows))
         )
     if settings.by_length:
-        steps, total = [], settings.total
+        steps, total = [], step or settings.total
         for at in range(0, len(order), SORTED * total):
             some = sorted(order[at : at + SORTED * total], key=lambda index: -len(rows[index]["input_ids"]))
             steps += [some[first : first + total] for first in range(0, len(some), total)]

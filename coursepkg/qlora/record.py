@@ -30,7 +30,7 @@ class OtherRun(ValueError):
 def described(model: Any, documents: Sequence[Document], settings: Settings) -> dict[str, Any]:
     """What tells one run from another: the model's name or folder, a hash of the examples, and the settings as they were asked for."""
     name = getattr(model.config, "_name_or_path", "")
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         name = str(Path(name).resolve())
         name = COURSE_LM if name == str(checkpoint.shipped().resolve()) else name
     given = asdict(settings) | {_STEP: settings.total * PartialState().num_processes}

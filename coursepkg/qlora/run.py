@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils.memory import clear_device_cache
-from transformers.trainer_utils import get_last_checkpoint
 
 from coursepkg.chat import Document
 from coursepkg.qlora import record
@@ -17,7 +16,7 @@ from coursepkg.qlora.base import checkpoint, is_sharded, load
 from coursepkg.qlora.examples import arrange, cut, encode, pack
 from coursepkg.qlora.ladder import MODELS, Choice, choose, lower
 from coursepkg.qlora.settings import HUB, Settings
-from coursepkg.qlora.trainer import LoraTrainer
+from coursepkg.qlora.trainer import LoraTrainer, last_whole
 
 
 class OutOfMemory(RuntimeError):
@@ -53,7 +52,7 @@ def finetune(
     """Train the adapters of a model that `load` made, in place; it is in evaluation mode afterwards.
 
     folder: where checkpoints are kept, what the run is, and at the end the adapter in peft's format; a run that was cut off goes on from the last of
-    them. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model, gives numbers, in the first of several processes; both at the end, and every
+    them that is whole. None keeps nothing. held_out: examples whose loss is looked at; examine: called with the model, gives numbers, in the first of several processes; both at the end, and every
     `settings.evaluate_every` steps. A run that goes on should be given the same.
     Where memory runs out, the run goes on from its last whole step with what `ladder.lower` leaves, and says so.
     Raises OutOfMemory where there is nothing left to give up, ValueError for examples that do not fit and for `examine` where the model is
@@ -71,10 +70,11 @@ def finetune(
         first = {
             name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if p.requires_grad
         }
-        last = get_last_checkpoint(str(place)) if place.is_dir() else None
+        last = last_whole(place)
         # In the order of the whole rows, so that a run that has to cut them off goes on where it was.
-        rows, held = _rows(tokenizer, examples, settings), encode(tokenizer, held_out, settings.length)
         state = PartialState()
+        rows = _rows(tokenizer, examples, settings, settings.total * state.num_processes)
+        held = encode(tokenizer, held_out, settings.length)
         state.wait_for_everyone()  # for all have looked at the folder before anything is written
         if folder is not None and state.is_main_process and not (place / record.RECORD).exists():
             record.write(place, asked)
@@ -116,6 +116,8 @@ def finetune(
         losses = tuple(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
         run = Run(losses, tuple(trainer.evaluations), settings, tuple(said), trainer)
         if folder is not None:
+            if last_whole(place):
+                trainer.keep()  # so that a finished run that is called again stays as it is
             trainer.save_model(str(place))
             if state.is_main_process:
                 record.write(place, asked, losses=losses, evaluations=run.evaluations, said=said)
@@ -168,14 +170,21 @@ def _put_back(model: Any, values: dict[str, torch.Tensor]) -> None:
 
 
 def _kept(trainer: LoraTrainer) -> str | None:
-    kept = trainer.keep()
+    try:
+        kept = trainer.keep()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
     return None if kept is None else str(kept)
 
 
-def _rows(tokenizer: Any, examples: Sequence[Document], settings: Settings) -> list[dict[str, list[int]]]:
+def _rows(
+    tokenizer: Any, examples: Sequence[Document], settings: Settings, step: int
+) -> list[dict[str, list[int]]]:
     rows = encode(tokenizer, examples, settings.length)
     if not rows:
         raise ValueError("there are no examples to learn from")
     if settings.packing:
         rows = pack(rows, settings.length)
-    return arrange(rows, settings)
+    return arrange(rows, settings, step)

@@ -1,5 +1,6 @@
 """The trainer of transformers, for adapters: it saves and resumes them alone, keeps the order of the data, and looks whether gradients arrive."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ProgressCallback
 
 from coursepkg import lora_model, runtime
@@ -172,8 +174,9 @@ class LoraTrainer(Trainer):
 
         accelerate's own unwrapping would take transformers' decorators off, too.
         """
-        vars(self.model).pop("_original_forward", None)
-        vars(self.model).pop("forward", None)
+        # The last of them would keep accelerate from wrapping the model again, for the next trainer.
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+            vars(self.model).pop(name, None)
         if self._forward is not None:
             self.model.forward = self._forward
         self.model.eval()
@@ -204,7 +207,7 @@ class LoraTrainer(Trainer):
         if self.state.global_step == 0 or self.is_updating or self._random is None:
             return None
         place = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        if not place.exists():
+        if not is_whole(place):
             _set_random(self._random)
             self._save_checkpoint(self.model, trial=None)
         return place
@@ -223,6 +226,24 @@ class LoraTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             lora_model.read_into(self.model, resume_from_checkpoint, self.adapter)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end, of which the trainer's state is the last."""
+    try:
+        return isinstance(json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def last_whole(folder: Path) -> str | None:
+    """The last of a folder's checkpoints that was written to its end."""
+    found = [
+        (int(path.name.rpartition("-")[2]), path)
+        for path in folder.glob("checkpoint-[0-9]*")
+        if is_whole(path)
+    ]
+    return str(max(found)[1]) if found else None
 
 
 def _by_token(found: EvalPrediction) -> dict[str, float]:
@@ -247,10 +268,12 @@ class _Watch(TrainerCallback):
     def __init__(self, trainer: LoraTrainer) -> None:
         self.trainer = trainer
 
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.trainer.look()  # that at which memory ran out
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.save_steps = args.save_steps  # a checkpoint's state holds those that it was saved with
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        if self.trainer._random is None:
+            self.trainer.look()  # at which memory may have run out; random numbers are drawn where they were
         self.trainer._random = _get_random()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
