@@ -79,7 +79,7 @@ for name in ("RTX 4060", "RTX 3060", "T4", "L4", "A100 40GB", "H100 80GB"):
     )
 
 # %% [markdown]
-# (On a GPU, trainers run the model under *autocast*: torch computes each product in 16 bits, whatever its inputs are in. Each layer then keeps a 16-bit copy of what it reads, and the head one of its weight. The budgets count these copies: on small models, in bf16 on a CPU, what is kept for the backward pass is within 3 % of the budget, and the highest moment within 6 %.)
+# (On a GPU, trainers run the model under *autocast*: torch computes each product in 16 bits, whatever its inputs are in. Each layer then keeps a 16-bit copy of what it reads, and the head one of its weight. The budgets count these copies: for LoRA and QLoRA on small models, in bf16 on a CPU, what is kept for the backward pass is within 3 % of the budget, and the highest moment within 6 %.)
 #
 # ### What if?
 #
@@ -502,9 +502,23 @@ for name, budget in {
     "QLoRA r = 16, 8-bit": memory.qlora("llama-2-7b"),
 }.items():
     print(f"{name:<24}{memory.in_gb(budget['optimizer'], 2):>18}")
+counts = [tensor.count for tensor in memory.Lora(16).tensors("llama-2-7b")]
+large = sum(count for count in counts if count >= memory.PAGED_FROM)
+print(f"in pages, QLoRA r = 16: {large / sum(counts):.0%} of the states")
 
 # %% [markdown]
-# For adapters, in 8 bits, a tenth of a gigabyte: paging them frees a fiftieth of what one sequence of 4,096 tokens takes (3.9 GB), and makes no larger model fit. Where there is no CUDA there is nothing to page, and bitsandbytes' paged optimizers quietly become plain ones; `runtime.optimizer` chooses by device.
+# For adapters, in 8 bits, a tenth of a gigabyte, and less than half of it pages: bitsandbytes leaves the states of tensors with fewer than 100,000 values on the GPU, and most of an adapter's are smaller. Paging all of it would free a fiftieth of what one sequence of 4,096 tokens takes (3.9 GB); it makes no larger model fit. When do they move? Out when the driver needs room on the GPU, and back when a step updates their weights, which bitsandbytes announces to the driver (*prefetch*). Which states of the run above are in pages?
+
+# %%
+from coursepkg.memory import measure
+
+kept = list(measure.optimizer_tensors(run.trainer.optimizer))
+paged = sum(getattr(tensor, "is_paged", False) for tensor in kept)
+name = type(run.trainer.optimizer.optimizer).__name__
+print(f"{name}: {paged} of {len(kept)} states in pages")
+
+# %% [markdown]
+# Where there is no CUDA there is nothing to page, and bitsandbytes' paged optimizers quietly become plain ones; `runtime.optimizer` chooses by device.
 #
 # **On a GPU** this notebook takes the model that section 1 names, computes in bf16 where the hardware has it and in fp16 on a T4, and pages its optimizer, as the paper does: little is gained, and it costs nothing while there is room. Peak memory, time and tokens a second of 16-bit LoRA and of QLoRA, with bitsandbytes and with our own layers, at three lengths are measured by a script:
 

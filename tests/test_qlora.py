@@ -891,6 +891,24 @@ def test_no_paged_optimizer_runs_unpaged_without_being_asked_for(documents, capl
         finetuned(replace(settings, optimizer="paged_adamw_8bit"), documents)
 
 
+def test_paged_optimizers_page_large_states_alone(monkeypatch):
+    """Which, the budgets know; on meta nothing is allocated."""
+    from bitsandbytes.optim import PagedAdamW8bit, optimizer
+
+    asked = []
+
+    def get_paged(*shape, **given):
+        asked.append(shape)
+        return torch.empty(shape, device="meta")
+
+    monkeypatch.setattr(optimizer.F, "get_paged", get_paged)
+    monkeypatch.setattr(optimizer.F, "fill", lambda *given: None)
+    made = PagedAdamW8bit([torch.nn.Parameter(torch.zeros(1))])
+    for size in (memory.PAGED_FROM - 1, memory.PAGED_FROM):
+        made.get_state_buffer(torch.empty(size, device="meta"), torch.uint8)
+    assert asked == [(memory.PAGED_FROM,)]
+
+
 # Merging
 
 

@@ -17,7 +17,7 @@ from coursepkg.memory.catalogue import architecture, catalogue
 from coursepkg.memory.devices import CONTEXT_BYTES, DEVICES, Device, device
 from coursepkg.memory.serving import kv_cache_bytes, prefill_bytes, weight_bytes
 from coursepkg.memory.storage import FORMATS, StorageFormat, storage_format
-from coursepkg.memory.training import ALL_LINEAR, OPTIMIZERS, Lora, Optimizer, optimizer
+from coursepkg.memory.training import ALL_LINEAR, OPTIMIZERS, PAGED_FROM, Lora, Optimizer, optimizer
 from coursepkg.memory.units import GB, MB, GiB, MiB, in_gb, in_gib
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "MiB",
     "OPTIMIZERS",
     "Optimizer",
+    "PAGED_FROM",
     "Part",
     "StorageFormat",
     "TensorSpec",

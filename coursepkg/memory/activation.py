@@ -90,9 +90,9 @@ def layer_parts(
     adapters = 0
     for readers in _INPUTS:
         width = arch.linears[readers[0]][1]
-        own = e * width if readers != ("o_proj",) else 0  # the input itself, if a Linear's backward needs it
-        if lora is None and autocast is not None:
-            own = len(readers) * c * width if readers != ("o_proj",) else 0
+        # The input itself, if a Linear's backward needs it; under autocast each reader's own copy.
+        own = e * width if autocast is None else len(readers) * c * width
+        own = 0 if readers == ("o_proj",) else own
         if lora is None:
             attention += own if readers[0] == "q_proj" else 0
             mlp += own if readers[0] != "q_proj" else 0
@@ -101,9 +101,7 @@ def layer_parts(
         a = ceil(lora.adapter.bits / 8) if autocast is None else c
         if lora.dropout:  # a scaled copy of the input, and the mask that made it: on a GPU one byte a value
             adapters += adapted * width * (a + 1)
-        elif (
-            autocast is not None or a != e
-        ):  # a copy of the input in the adapter's dtype, one for each adapter
+        elif autocast is not None or a != e:  # a copy of the input in that dtype, one for each adapter
             adapters += adapted * width * a
         elif adapted:
             adapters += own

@@ -60,6 +60,10 @@ def stored(tensors: Iterable[TensorSpec], fmt: StorageFormat) -> int:
     return sum(fmt.stored_bytes(*t.shape) for t in tensors)
 
 
+#: bitsandbytes pages the states of tensors with so many values or more; those of smaller ones stay on the GPU.
+PAGED_FROM = 100_000
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """What an optimizer keeps for each trainable tensor.
@@ -69,7 +73,7 @@ class Optimizer:
     min_size: tensors with fewer values keep their states in fp32 (bitsandbytes: 4,096).
     step_bytes: torch's own optimizers keep the step count of each tensor as a tensor of 4 bytes.
     table_bytes: bytes that the optimizer keeps once (the two 8-bit maps of bitsandbytes).
-    paged: the states may move to the host's memory when the device is full. Their number is the same.
+    paged: the states of tensors with PAGED_FROM values or more may move to the host's memory when the device is full. Their number is the same.
     """
 
     name: str
